@@ -1,0 +1,78 @@
+"""Perceiver IO (paper, section 3 and figure 2): encode, process, decode.
+
+    tokens  [b, m, d']  --cross-attend-->  latents [b, n, d]
+    latents [b, n, d]   --self-attends-->  latents [b, n, d]
+    queries [b, q, d''] --cross-attend-->  outputs [b, q, channels]
+
+Nothing here knows which modality it has. Modules and their names are the original's.
+"""
+
+from collections.abc import Sequence
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver_io.attention import CrossAttention, Linear, SelfAttention
+from perceiver_io.tokens import Tokens, join
+
+
+class TrainablePositionEncoding(hk.Module):
+    """A learned array [count, channels]: latents, queries, paddings, mask tokens."""
+
+    def __init__(self, count: int, channels: int, name: str | None = None):
+        super().__init__(name=name)
+        self.shape = [count, channels]
+
+    def __call__(self) -> jax.Array:
+        init = hk.initializers.TruncatedNormal(stddev=0.02)
+        return hk.get_parameter('pos_embs', self.shape, init=init)
+
+
+class PerceiverEncoder(hk.Module):
+    """Reads the tokens into the latents, then lets the latents attend to each other.
+
+    With several blocks the same self-attends are applied again (shared weights).
+    """
+
+    def __init__(self, *, latents: int, latent_channels: int, blocks: int, self_attends: int,
+                 cross_heads: int, self_heads: int, cross_widening: int, self_widening: int,
+                 gelu: str, dropout: float, attention_dropout: float, dtype: jnp.dtype,
+                 name: str = 'encoder'):
+        super().__init__(name=name)
+        common = dict(gelu=gelu, dropout=dropout, attention_dropout=attention_dropout)
+        self.dtype = dtype
+        self.blocks = blocks
+        self.latents = TrainablePositionEncoding(latents, latent_channels)
+        self.cross_attention = CrossAttention(
+            cross_heads, cross_widening, query_residual=True, **common)
+        self.self_attends = [
+            SelfAttention(self_heads, self_widening, **common, name='self_attention')
+            for _ in range(self_attends)]
+
+    def __call__(self, tokens: Sequence[Tokens], batch: int) -> jax.Array:
+        """Tokens of every modality to latents [b, n, d]."""
+        latents = self.latents().astype(self.dtype)
+        latents = jnp.broadcast_to(latents, (batch, *latents.shape))
+        latents = self.cross_attention(latents, join(tokens, batch, self.dtype))
+        for _ in range(self.blocks):
+            for self_attend in self.self_attends:
+                latents = self_attend(latents)
+        return latents
+
+
+class BasicDecoder(hk.Module):
+    """Asks the latents: queries cross-attend to them, without a residual, then a linear layer."""
+
+    def __init__(self, *, channels: int, heads: int, gelu: str, name: str = 'basic_decoder'):
+        super().__init__(name=name)
+        self.channels = channels
+        self.heads = heads
+        self.gelu = gelu
+
+    def __call__(self, queries: Sequence[Tokens], latents: jax.Array) -> jax.Array:
+        """Queries of every modality to outputs [b, q, channels]."""
+        dense = join(queries, latents.shape[0], latents.dtype)
+        cross_attention = CrossAttention(
+            self.heads, widening=1, gelu=self.gelu, query_residual=False)
+        return Linear(self.channels, name='output')(cross_attention(dense, latents))
