@@ -20,7 +20,7 @@ from perceiver_io.data import media_writer
 FRAME_RATE = 25
 SAMPLE_RATE = 44_100
 
-_VERSION = 1  # of what render_clip draws; part of the folder's name, so raise it on any change
+_VERSION = 2  # of what render_clip draws; part of the folder's name, so raise it on any change
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -65,14 +65,14 @@ def _star(x, y):
     return ((along - 1) * notch_y + across * (1 - notch_x)) / edge
 
 
-# The pitches are the open strings of a guitar, E2 to E4, in Hz.
+# The pitches are those of a cello's lower half, C2 to G3, in Hz.
 _SHAPES = {
-    'circle': (_circle, 82.41),
-    'square': (_square, 110.00),
-    'triangle': (_triangle, 146.83),
-    'cross': (_cross, 196.00),
-    'ring': (_ring, 246.94),
-    'star': (_star, 329.63),
+    'circle': (_circle, 65.41),
+    'square': (_square, 82.41),
+    'triangle': (_triangle, 98.00),
+    'cross': (_cross, 123.47),
+    'ring': (_ring, 155.56),
+    'star': (_star, 196.00),
 }
 CLASSES = tuple(_SHAPES)
 
