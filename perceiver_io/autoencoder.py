@@ -18,8 +18,9 @@ import jax.numpy as jnp
 
 from perceiver_io import io_processors
 from perceiver_io.attention import ACTIVATIONS
+from perceiver_io.exact_decoder import ExactDecoder
 from perceiver_io.io_processors import PARAMETER_NAMES
-from perceiver_io.perceiver import PerceiverEncoder
+from perceiver_io.perceiver import BasicDecoder, PerceiverEncoder
 from perceiver_io.position_encoding import LINSPACE, SUBSAMPLED, FourierPositionEncoding
 from perceiver_io.tokens import Tokens
 
@@ -50,7 +51,12 @@ class AutoencoderConfig:
         gelu: 'tanh' (the original) or 'exact' (the transformers library's default).
         dropout, attention_dropout: rates in the encoder while training (0 in the release).
         dtype: 'float32' or 'bfloat16' for activations; parameters, softmax, statistics are float32.
-        decode_chunk: queries decoded at a time by `reconstruct`; it bounds the memory, not the result.
+        attention: 'exact' or 'plain': the same function of the same parameters. 'plain' makes every
+            token, query, key and value, as the original; 'exact' needs a fifth of the arithmetic.
+        remat: make each self-attend's activations again in the backward pass: a third of the memory
+            of these layers for a third more of their arithmetic.
+        decode_memory: bytes that decoding many queries may take; it bounds the chunk of queries
+            decoded at a time, not the result.
     """
 
     modalities: tuple[str, ...] = ('video', 'audio', 'label')
@@ -83,7 +89,9 @@ class AutoencoderConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     dtype: str = 'float32'
-    decode_chunk: int = 8192
+    attention: str = 'exact'
+    remat: bool = False
+    decode_memory: int = 256 * 2**20
 
     def __post_init__(self):
         unknown = set(self.modalities) - set(PARAMETER_NAMES)
@@ -116,6 +124,12 @@ class AutoencoderConfig:
         for name in ('dropout', 'attention_dropout'):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f'{name}={getattr(self, name)} must be in [0, 1)')
+        if self.attention not in ('exact', 'plain'):
+            raise ValueError(f"attention={self.attention!r} must be 'exact' or 'plain'")
+        if self.attention == 'exact' and self.attention_dropout:
+            raise ValueError(
+                f"attention_dropout={self.attention_dropout} needs attention='plain': 'exact' has "
+                'no array of attention weights to drop from')
         if self.gelu not in ACTIVATIONS:
             raise ValueError(f'gelu={self.gelu!r} must be one of {tuple(ACTIVATIONS)}')
         if self.dtype not in ('float32', 'bfloat16'):
@@ -149,6 +163,14 @@ class AutoencoderConfig:
             'audio': self.audio_patch + self.audio_position.channels,
             'label': self.classes}
         return max(widths[modality] for modality in self.modalities) + self.input_padding
+
+    @property
+    def query_channels(self) -> int:
+        """Width of a query: 1,026."""
+        widths = {
+            'video': self.video_query_position.channels, 'audio': self.audio_position.channels,
+            'label': self.label_query_channels}
+        return max(widths[modality] for modality in self.modalities) + self.query_padding
 
     @property
     def video_tokens_position(self) -> FourierPositionEncoding:
@@ -203,11 +225,15 @@ class Autoencoder:
         latents = jnp.zeros((1, config.latents, config.latent_channels))
         one = jnp.zeros((1,), jnp.int32)
 
+        # By the plain path, so that a key draws the same parameters for both.
+        plain = dataclasses.replace(config, attention='plain')
+
         @jax.jit
         def init():
-            encoder = self._encoder.init(
+            encoder = hk.transform(functools.partial(_encode, plain)).init(
                 encoder_rng, video, audio, label, jnp.zeros((1,), bool), False)
-            decoder = self._decoder.init(decoder_rng, latents, one, one, SUBSAMPLED)
+            decoder = hk.transform(functools.partial(_decode, plain)).init(
+                decoder_rng, latents, one, one, SUBSAMPLED)
             return encoder | decoder
 
         return init()
@@ -266,7 +292,7 @@ class Autoencoder:
     def reconstruct(self, params: hk.Params, *, video: jax.Array | None = None,
                     audio: jax.Array | None = None, label: jax.Array | None = None,
                     grid: str = SUBSAMPLED) -> Output:
-        """Clips to whole clips: encoded once, decoded in chunks, in bounded memory.
+        """Clips to whole clips: encoded once, decoded in chunks within `decode_memory`.
 
         The queries lie on the `subsampled` grid, the one with which the released weights are
         shown, unless `grid` says 'linspace'.
@@ -281,13 +307,26 @@ class Autoencoder:
     def _reconstruct(self, params, video, audio, label, grid):
         config = self.config
         latents = self.encode(params, video=video, audio=audio, label=label)
-        batch = latents.shape[0]
+        decode = self.decode if config.attention == 'exact' else self._decode_in_chunks
+        video, audio, label = decode(params, latents, grid=grid)
+        batch = len(latents)
+        if video is not None:
+            video = video.reshape(batch, *config.video_shape, config.channels)
+        if audio is not None:
+            audio = audio.reshape(batch, config.samples, 1)
+        return Output(video, audio, label)
+
+    def _decode_in_chunks(self, params: hk.Params, latents: jax.Array, *, grid: str) -> Output:
+        """`decode` of everything for the plain path, which makes an array of all its queries."""
+        config = self.config
         points = {'video': math.prod(config.video_shape) if 'video' in config.modalities else 0,
                   'audio': config.audio_patches if 'audio' in config.modalities else 0}
-        chunks = max(1, math.ceil(sum(points.values()) / config.decode_chunk))
+        floats = 6 * config.query_channels + 2 * config.decoder_heads * config.latents
+        at_once = max(1, config.decode_memory // (4 * len(latents) * floats))
+        chunks = math.ceil(sum(points.values()) / at_once)
 
         # Every chunk takes the same share of each modality; the last ones repeat the final point.
-        def chunk_of(modality, chunk):
+        def indices(modality, chunk):
             if not points[modality]:
                 return None
             share = math.ceil(points[modality] / chunks)
@@ -295,23 +334,18 @@ class Autoencoder:
 
         def decode_chunk(chunk):
             return self.decode(
-                params, latents, video_index=chunk_of('video', chunk),
-                audio_index=chunk_of('audio', chunk), grid=grid)
+                params, latents, video_index=indices('video', chunk),
+                audio_index=indices('audio', chunk), grid=grid)
 
         output = jax.lax.map(decode_chunk, jnp.arange(chunks))
 
         def whole(x, modality):
-            x = jnp.moveaxis(x, 0, 1)
-            return x.reshape(batch, -1, x.shape[-1])[:, :points[modality]]
+            return jnp.moveaxis(x, 0, 1).reshape(len(latents), -1, x.shape[-1])[:, :points[modality]]
 
-        video, audio, label = output
-        if video is not None:
-            video = whole(video, 'video').reshape(batch, *config.video_shape, config.channels)
-        if audio is not None:
-            audio = whole(audio, 'audio').reshape(batch, config.samples, 1)
-        if label is not None:
-            label = label[0]
-        return Output(video, audio, label)
+        return Output(
+            video=None if output.video is None else whole(output.video, 'video'),
+            audio=None if output.audio is None else whole(output.audio, 'audio'),
+            label=None if output.label is None else output.label[0])
 
     def _check_clip(self, video, audio, label) -> int:
         """Raises where a clip is not of the config's size; returns b."""
@@ -350,7 +384,7 @@ def _encode(config: AutoencoderConfig, video, audio, label, label_masked, is_tra
         self_widening=config.self_attention_widening, gelu=config.gelu,
         dropout=config.dropout if is_training else 0.0,
         attention_dropout=config.attention_dropout if is_training else 0.0,
-        dtype=jnp.dtype(config.dtype))
+        dtype=jnp.dtype(config.dtype), exact=config.attention == 'exact', remat=config.remat)
     return encoder(list(padded.values()), label.shape[0])
 
 
@@ -366,10 +400,17 @@ def _decode(config: AutoencoderConfig, latents, video_index, audio_index, grid) 
         'label': io_processors.ClassificationDecoder(config.label_query_channels)}
     queries = {modality: make[modality]() for modality in PARAMETER_NAMES
                if modality in config.modalities}
+    readouts = {
+        modality: io_processors.Readout(modality, values) for modality, values in (
+            ('audio', config.audio_patch), ('video', config.channels), ('label', config.classes))
+        if modality in config.modalities}
+    core = dict(channels=config.decoder_channels, heads=config.decoder_heads, gelu=config.gelu)
+    make_decoder = functools.partial(BasicDecoder, **core)
+    if config.attention == 'exact':
+        make_decoder = functools.partial(ExactDecoder, **core, memory=config.decode_memory)
     decoder = io_processors.MultimodalDecoder(
-        min_padding=config.query_padding, channels=config.decoder_channels,
-        heads=config.decoder_heads, gelu=config.gelu)
-    outputs = decoder(queries, latents)
-    return Output(**io_processors.postprocess(
-        outputs, video_channels=config.channels, audio_patch=config.audio_patch,
-        classes=config.classes))
+        min_padding=config.query_padding, make_decoder=make_decoder)
+    answers = decoder(queries, latents, readouts)
+    if 'label' in answers:
+        answers['label'] = answers['label'][:, 0]
+    return Output(**answers)
