@@ -1,8 +1,15 @@
-"""Shared fixtures."""
+"""Shared fixtures, and one compilation cache for all the processes of a test run."""
 
+import os
 import pathlib
+import tempfile
 
 import pytest
+
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix='perceiver_io_tests_')
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

@@ -1,0 +1,157 @@
+"""Run folders: `config.json`, `classes.json` and Orbax checkpoints of the training state.
+
+A checkpoint has two parts, `params` and `training` (the step and the optimizer's state), so that
+the model can be read without the rest.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+
+import haiku as hk
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from perceiver_io.autoencoder import Autoencoder
+from perceiver_io.experiment import Experiment
+from perceiver_io.files import make_folder, write_text
+from perceiver_io.steps import TrainState
+
+CONFIG = 'config.json'
+CLASSES = 'classes.json'
+CHECKPOINTS = 'checkpoints'
+
+
+class Checkpoints:
+    """Saves and restores the state of a run; asynchronous, and whole or not at all.
+
+    The newest `keep` and the best one (the lowest evaluation loss) stay.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, keep: int = 1):
+        policy = checkpoint_managers.AnyPreservationPolicy([
+            checkpoint_managers.LatestN(keep),
+            checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: metrics['loss'], reverse=True, n=1,
+                keep_checkpoints_without_metrics=False)])
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy)
+        handlers = {part: ocp.StandardCheckpointHandler() for part in ('params', 'training')}
+        self._manager = ocp.CheckpointManager(
+            pathlib.Path(workdir).absolute() / CHECKPOINTS, item_handlers=handlers, options=options)
+
+    def latest_step(self) -> int | None:
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+        """Starts writing `state`; `metrics`, if it was evaluated, holds its 'loss'."""
+        training = {'step': state.step, 'optimizer': state.optimizer}
+        self._manager.save(
+            int(state.step), metrics=None if metrics is None else dict(metrics),
+            args=ocp.args.Composite(params=ocp.args.StandardSave(state.params),
+                                    training=ocp.args.StandardSave(training)))
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The newest state, with the shapes and the shardings of `like` (which is not read)."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        training = {'step': abstract.step, 'optimizer': abstract.optimizer}
+        restored = self._manager.restore(
+            self.latest_step(),
+            args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract.params),
+                                    training=ocp.args.StandardRestore(training)))
+        training = restored['training']
+        return TrainState(training['step'], restored['params'], training['optimizer'])
+
+    def restore_params(self, like: hk.Params) -> hk.Params:
+        """The newest parameters alone; ValueError where they are those of another model."""
+        step = self.latest_step()
+        _check_same_shapes(self._manager.item_metadata(step)['params'].tree, like)
+        return self._manager.restore(
+            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
+
+    def wait(self) -> None:
+        """Until all that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
+    """Raises ValueError where `workdir` cannot be written or holds a run of another model."""
+    workdir = make_folder(workdir, '--workdir')
+    if not (workdir / CONFIG).exists():
+        return
+    before = read_experiment(workdir).model
+    changed = [f'{name} ({getattr(before, name)!r} then, {value!r} now)'
+               for name, value in vars(experiment.model).items() if value != getattr(before, name)]
+    if changed:
+        raise ValueError(f'{workdir} holds a run of a model with another {", ".join(changed)}: '
+                         'choose another --workdir')
+
+
+def start_run(workdir: str | os.PathLike, experiment: Experiment,
+              classes: tuple[str, ...]) -> None:
+    """Writes what a run is into its folder, new or not; ValueError where the classes changed."""
+    workdir = pathlib.Path(workdir)
+    if (workdir / CLASSES).exists() and read_classes(workdir) != classes:
+        raise ValueError(f'{workdir} holds a run with other classes: choose another --workdir')
+    if jax.process_index() == 0:
+        write_text(workdir / CLASSES, json.dumps(classes, ensure_ascii=False, indent=1) + '\n')
+        write_text(workdir / CONFIG, experiment.to_json())
+
+
+def read_experiment(workdir: str | os.PathLike) -> Experiment:
+    """The experiment of a run folder; ValueError where there is none."""
+    path = pathlib.Path(workdir) / CONFIG
+    try:
+        return Experiment.from_json(path.read_text())
+    except OSError as error:
+        raise ValueError(f'{workdir} is not the folder of a run: it has no readable {CONFIG} '
+                         f'({error.strerror})') from error
+
+
+def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
+    """The names of the run's classes, by index."""
+    return tuple(json.loads((pathlib.Path(workdir) / CLASSES).read_text()))
+
+
+def load(path: str | os.PathLike) -> tuple[Autoencoder, hk.Params]:
+    """A trained model and its parameters, from the newest checkpoint of a run folder.
+
+    Raises:
+        ValueError: there is no run, none of its checkpoints is finished, or the newest one is of
+            another model than the run's config says.
+    """
+    return load_with_step(path)[:2]
+
+
+def load_with_step(path: str | os.PathLike) -> tuple[Autoencoder, hk.Params, int]:
+    """`load`, and the step at which the checkpoint was saved."""
+    experiment = read_experiment(path)
+    model = Autoencoder(experiment.model)
+    folder = pathlib.Path(path) / CHECKPOINTS
+    checkpoints = Checkpoints(path) if folder.is_dir() else None  # it would make the folder
+    if checkpoints is None or checkpoints.latest_step() is None:
+        raise ValueError(f'{path} has no finished checkpoint yet: run train.py until it saves one')
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+        jax.eval_shape(model.init, jax.random.key(0)))
+    params, step = checkpoints.restore_params(like), checkpoints.latest_step()
+    checkpoints.close()
+    return model, params, step
+
+
+def _check_same_shapes(saved: Mapping, like: hk.Params) -> None:
+    """Raises where a checkpoint has other parameters than `like`; Orbax finds it out too late."""
+    saved, expected = (
+        {f'{module}/{name}': tuple(leaf.shape) for module, leaves in tree.items()
+         for name, leaf in leaves.items()} for tree in (saved, like))
+    for name in sorted(saved.keys() | expected.keys()):
+        if saved.get(name) != expected.get(name):
+            raise ValueError(
+                f'the checkpoint is of another model than {CONFIG} says: {name} is '
+                f'{saved.get(name, "absent")} and should be {expected.get(name, "absent")}; put '
+                f'back the {CONFIG} that the run was trained with')

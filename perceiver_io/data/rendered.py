@@ -1,0 +1,221 @@
+"""Clips drawn from a seed, written as the MP4 files that any folder of clips is made of.
+
+A shape drifts over a gradient and hums. Picture and sound tell the same story: the class is the
+shape and the pitch, the height of the shape is the loudness, its left-right place is the pan. All
+of it is ours; its purpose is a data set that anyone can have, and that a small model can learn.
+"""
+
+import colorsys
+from concurrent import futures
+import csv
+import os
+import pathlib
+import zlib
+
+import numpy as np
+import tqdm
+
+from perceiver_io.data import media_writer
+
+FRAME_RATE = 25
+SAMPLE_RATE = 44_100
+
+_VERSION = 2  # of what render_clip draws; part of the folder's name, so raise it on any change
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+# Each shape is a distance function: x to the right, y up, in units of the shape's radius; negative
+# inside. Distances are exact where they matter, within a pixel of the edge.
+
+
+def _circle(x, y):
+    return np.hypot(x, y) - 1
+
+
+def _ring(x, y):
+    return np.abs(np.hypot(x, y) - 0.75) - 0.25
+
+
+def _box(x, y, half_width, half_height):
+    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
+
+
+def _square(x, y):
+    return _box(x, y, 0.8, 0.8)
+
+
+def _cross(x, y):
+    return np.minimum(_box(x, y, 1, 0.32), _box(x, y, 0.32, 1))
+
+
+def _triangle(x, y):
+    slope = np.sqrt(3) / 2 * np.abs(x) + 0.5 * y
+    return np.maximum(slope, -y) - 0.5
+
+
+def _star(x, y):
+    # Fold the plane into one of ten equal wedges, where the outline is a single straight edge
+    # from the tip (radius 1 at angle 0) to the notch (radius 0.45 at angle pi / 5).
+    wedge = 2 * np.pi / 5
+    angle = np.abs((np.arctan2(x, y) + wedge / 2) % wedge - wedge / 2)
+    radius = np.hypot(x, y)
+    notch_x, notch_y = 0.45 * np.cos(wedge / 2), 0.45 * np.sin(wedge / 2)
+    edge = np.hypot(1 - notch_x, notch_y)
+    along, across = radius * np.cos(angle), radius * np.sin(angle)
+    return ((along - 1) * notch_y + across * (1 - notch_x)) / edge
+
+
+# The pitches are those of a cello's lower half, C2 to G3, in Hz.
+_SHAPES = {
+    'circle': (_circle, 65.41),
+    'square': (_square, 82.41),
+    'triangle': (_triangle, 98.00),
+    'cross': (_cross, 123.47),
+    'ring': (_ring, 155.56),
+    'star': (_star, 196.00),
+}
+CLASSES = tuple(_SHAPES)
+
+
+def _colour(hue: float, luma: float) -> np.ndarray:
+    """[3] RGB in [0, 1] of this hue and exactly this luma: darkened, or mixed with white."""
+    vivid = np.array(colorsys.hsv_to_rgb(hue % 1, 0.8, 1), np.float32)
+    vivid_luma = vivid @ _LUMA
+    if luma <= vivid_luma:
+        return vivid * (luma / vivid_luma)
+    return vivid + (1 - vivid) * ((luma - vivid_luma) / (1 - vivid_luma))
+
+
+def _bounce(start: float, speed: float, time: np.ndarray) -> np.ndarray:
+    """Position in [0, 1] of a point that moves at a steady speed between two walls."""
+    return 1 - np.abs((start + speed * time) % 2 - 1)
+
+
+def render_clip(class_index: int, rng: np.random.Generator, *, size: int = 64,
+                seconds: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Draws one clip.
+
+    Args:
+        class_index: index into `CLASSES`.
+        rng: decides everything else.
+        size: height and width in pixels.
+        seconds: length of the clip.
+
+    Returns:
+        video: [t, size, size, 3] uint8 at `FRAME_RATE`.
+        audio: [s, 2] float32 in [-1, 1] at `SAMPLE_RATE`, left and right.
+    """
+    distance, pitch = _SHAPES[CLASSES[class_index]]
+    radius = rng.uniform(0.2, 0.3)
+    start = rng.uniform(0, 2, size=2)  # x and y; the second half of the range moves backwards
+    speed = rng.uniform(0.4, 1.0, size=2)
+
+    # Picture. x and y run over [0, 1], to the right and up.
+    time = np.arange(round(seconds * FRAME_RATE), dtype=np.float32) / FRAME_RATE
+    x, y = (radius + (1 - 2 * radius) * _bounce(start[i], speed[i], time) for i in range(2))
+    pixels = (np.arange(size, dtype=np.float32) + 0.5) / size
+    to_right = pixels[None, None, :] - x[:, None, None].astype(np.float32)
+    to_top = 1 - pixels[None, :, None] - y[:, None, None].astype(np.float32)
+    outside = distance(to_right / radius, to_top / radius) * (radius * size)  # in pixels
+    cover = np.clip(0.5 - outside, 0, 1).astype(np.float32)[..., None]  # [t, h, w, 1]
+    background, foreground = _draw_colours(rng, pixels)
+    video = background + cover * (foreground - background)
+
+    # Sound, at the same place and time as the picture.
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    across, height = (_bounce(start[i], speed[i], time) for i in range(2))
+    phase = 2 * np.pi * pitch * time + rng.uniform(0, 2 * np.pi)
+    tone = (0.2 + 0.55 * height) * (np.sin(phase) + 0.25 * np.sin(2 * phase))
+    pan = np.pi / 2 * across  # equal power: the squares of the two sides add up to one
+    audio = tone[:, None] * np.stack([np.cos(pan), np.sin(pan)], axis=-1)
+    return np.rint(video * 255).astype(np.uint8), audio.astype(np.float32)
+
+
+def _draw_colours(rng: np.random.Generator, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A gradient [h, w, 3], and a shape's colour [3] that stands out all over it."""
+    hue = rng.uniform()
+    if rng.uniform() < 0.5:
+        low, high, shape = 0.12, 0.60, 0.92  # a bright shape on a dark gradient
+    else:
+        low, high, shape = 0.40, 0.88, 0.08  # a dark shape on a bright gradient
+    one = _colour(hue, low)
+    other = _colour(hue + rng.uniform(0.15, 0.4), high)
+    foreground = _colour(hue + rng.uniform(0.55, 0.85), shape)
+    angle = rng.uniform(0, 2 * np.pi)
+    ramp = np.cos(angle) * (pixels[None, :] - 0.5) + np.sin(angle) * (pixels[:, None] - 0.5)
+    ramp = 0.5 + ramp / (np.abs(np.cos(angle)) + np.abs(np.sin(angle)))  # [h, w] in [0, 1]
+    background = one + ramp[..., None].astype(np.float32) * (other - one)
+    return background, foreground
+
+
+def render_folder(cache_dir: str | os.PathLike, *, seed: int = 0, train_clips: int = 300,
+                  val_clips: int = 60, size: int = 64, seconds: float = 2.0,
+                  progress: bool = True) -> pathlib.Path:
+    """Renders a data set once, and finds it again.
+
+    The clips take turns through the classes. Each is drawn from (seed, split, index) alone, so
+    that the two splits share none, and files that an interrupted run completed are kept.
+
+    Args:
+        cache_dir: where the data set gets a folder of its own, named after all that it depends on.
+        seed: another seed, other clips; at least 0.
+        train_clips: clips of the split `train`.
+        val_clips: clips of the split `val`.
+        size: height and width in pixels.
+        seconds: length of a clip.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The folder: MP4 files (H.264 at `FRAME_RATE`, AAC in stereo at `SAMPLE_RATE`) and a
+        `labels.csv` with the columns file, label and split, for `folder.open_folder`.
+
+    Raises:
+        ValueError: a setting is out of range.
+        OSError: the folder cannot be written.
+    """
+    if min(train_clips, val_clips) < 1 or seed < 0 or size < 16 or seconds * FRAME_RATE < 1:
+        raise ValueError(
+            f'{train_clips=} and {val_clips=} must be at least 1, {seed=} at least 0, {size=} at '
+            f'least 16 pixels and {seconds=} at least one frame (1/{FRAME_RATE}): raise it')
+    root = pathlib.Path(cache_dir).expanduser() / (
+        f'rendered_v{_VERSION}_seed{seed}_{train_clips}+{val_clips}_{size}px_{seconds:g}s')
+    table = root / 'labels.csv'
+    if table.exists():  # written last
+        return root
+
+    clips = [(split, index) for split, count in (('train', train_clips), ('val', val_clips))
+             for index in range(count)]
+    rows = [(f'{split}/{_class_name(index)}_{index:05d}.mp4', _class_name(index), split)
+            for split, index in clips]
+    for split in ('train', 'val'):
+        (root / split).mkdir(parents=True, exist_ok=True)
+
+    def write(clip, row):
+        path = root / row[0]
+        if path.exists():  # whole, since a writer names its file last
+            return
+        split, index = clip
+        rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
+        video, audio = render_clip(index % len(CLASSES), rng, size=size, seconds=seconds)
+        media_writer.write_media(path, video, np.rint(audio * 32767).astype(np.int16),
+                                 frame_rate=FRAME_RATE, sample_rate=SAMPLE_RATE)
+
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding releases the GIL
+        done = pool.map(write, clips, rows)
+        for _ in tqdm.tqdm(done, 'rendering clips', len(rows), unit='clip', disable=not progress):
+            pass
+    _write_table(table, rows)
+    return root
+
+
+def _class_name(index: int) -> str:
+    return CLASSES[index % len(CLASSES)]
+
+
+def _write_table(path: pathlib.Path, rows: list[tuple[str, str, str]]) -> None:
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    with open(temporary, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(('file', 'label', 'split'))
+        writer.writerows(rows)
+    os.replace(temporary, path)

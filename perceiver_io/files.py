@@ -1,0 +1,46 @@
+"""Small result files, written whole or not at all."""
+
+import csv
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+    """The folder, made if it is not there; ValueError, naming `flag`, if it cannot be written."""
+    folder = pathlib.Path(path)
+    probe = folder / f'.writable.{os.getpid()}'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f'{flag}={path} cannot be written ({error.strerror}): choose another folder') from error
+    return folder
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 so that a reader never sees half of it."""
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    partial.write_text(text, encoding='utf-8', newline='')
+    os.replace(partial, path)
+
+
+def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes at least one row, under a line with the keys of the first.
+
+    None becomes an empty cell; floats keep six digits.
+    """
+    def cell(value):
+        return f'{value:.6g}' if isinstance(value, float | np.floating) else value
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
+    write_text(path, text.getvalue())
