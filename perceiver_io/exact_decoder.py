@@ -200,8 +200,9 @@ def orthonormal_rows(w: jax.Array) -> jax.Array:
     what stays below is of no weight in w.
     """
     with jax.default_matmul_precision('highest'):
-        at_least_largest = jnp.sqrt(jnp.linalg.norm(w @ w.T))
-        u = w / jnp.maximum(at_least_largest, jnp.finfo(w.dtype).tiny)
+        tiny = jnp.finfo(w.dtype).tiny
+        u = w / jnp.maximum(jnp.linalg.norm(w), tiny)
+        u = u / jnp.maximum(jnp.sqrt(jnp.linalg.norm(u @ u.T)), tiny)  # the largest at most 1
         return jax.lax.fori_loop(0, 30, lambda _, u: 1.5 * u - 0.5 * (u @ u.T) @ u, u)
 
 
