@@ -1,7 +1,7 @@
 """Linear layers, layer norm and attention, with the original's names and initialisers.
 
-Parameters are float32 whatever the activations are; layer-norm statistics and softmax are computed in
-float32. Shapes use the letters of `clip.py`.
+Parameters are float32. A `dtype` is that of the operands of matrix products, and only of these: sums,
+residuals, layer norm and softmax are float32. Shapes use the letters of `clip.py`.
 """
 
 import functools
@@ -42,13 +42,14 @@ class Linear(hk.Module):
 
 
 def linear(x: jax.Array, weights: Affine) -> jax.Array:
-    """x w + b in x's dtype.
+    """x w + b, float32; the product is of x's dtype and summed in float32.
 
-    As a product of two matrices: with [b, n, d] XLA for CPUs transposes the gradient of every output
-    to make that of w, a sixth of a self-attention's time.
+    As a product of two matrices: with [b, n, d] XLA for CPUs transposes the gradient of every
+    output to make that of w, a sixth of a self-attention's time.
     """
     w, b = weights
-    y = x.reshape(-1, x.shape[-1]) @ w.astype(x.dtype) + b.astype(x.dtype)
+    rows = x.reshape(-1, x.shape[-1])
+    y = jnp.dot(rows, w.astype(x.dtype), preferred_element_type=jnp.float32) + b
     return y.reshape(*x.shape[:-1], -1)
 
 
@@ -114,7 +115,7 @@ class MLP(hk.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        hidden = self.activation(Linear(self.widening * channels)(x))
+        hidden = self.activation(Linear(self.widening * channels)(x)).astype(x.dtype)
         return _dropout(Linear(channels)(hidden), self.dropout)
 
 
@@ -140,11 +141,12 @@ class Attention(hk.Module):
             out=Linear(self.out_channels).parameters(self.v_channels))
 
     def __call__(self, inputs_q: jax.Array, inputs_kv: jax.Array) -> jax.Array:
-        """[b, q, d] and [b, m, d'] to [b, q, out_channels]."""
-        q = split_heads(Linear(self.qk_channels)(inputs_q), self.heads)
-        k = split_heads(Linear(self.qk_channels)(inputs_kv), self.heads)
-        v = split_heads(Linear(self.v_channels)(inputs_kv), self.heads)
-        mixed = self.attend(q, k, v)
+        """[b, q, d] and [b, m, d'] to [b, q, out_channels], float32."""
+        q = Linear(self.qk_channels)(inputs_q)
+        k = Linear(self.qk_channels)(inputs_kv)
+        v = Linear(self.v_channels)(inputs_kv)
+        mixed = self.attend(*[
+            split_heads(x.astype(inputs_q.dtype), self.heads) for x in (q, k, v)])
         return Linear(self.out_channels)(mixed.reshape(*mixed.shape[:2], self.v_channels))
 
 
@@ -178,7 +180,8 @@ class SelfAttention(hk.Module):
     """A pre-norm transformer block: attention, then an MLP, each added to its input."""
 
     def __init__(self, heads: int, widening: int, gelu: str, dropout: float = 0.0,
-                 attention_dropout: float = 0.0, by_head: bool = False, name: str | None = None):
+                 attention_dropout: float = 0.0, by_head: bool = False,
+                 dtype: jnp.dtype = jnp.float32, name: str | None = None):
         super().__init__(name=name)
         self.heads = heads
         self.widening = widening
@@ -186,22 +189,25 @@ class SelfAttention(hk.Module):
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.by_head = by_head
+        self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, n, d] to [b, n, d]."""
         d = x.shape[-1]
-        normed = LayerNorm()(x)
+        normed = LayerNorm()(x).astype(self.dtype)
         attention = Attention(self.heads, d, d, d, self.attention_dropout, self.by_head)
         attended = attention(normed, normed)
         x = x + _dropout(attended, self.dropout)
-        return x + MLP(self.widening, self.gelu, self.dropout)(LayerNorm()(x))
+        normed = LayerNorm()(x).astype(self.dtype)
+        return x + MLP(self.widening, self.gelu, self.dropout)(normed)
 
 
 class CrossAttention(hk.Module):
     """Queries that attend to another array, as wide as that array's rows, then an MLP."""
 
     def __init__(self, heads: int, widening: int, gelu: str, *, query_residual: bool,
-                 dropout: float = 0.0, attention_dropout: float = 0.0, name: str | None = None):
+                 dropout: float = 0.0, attention_dropout: float = 0.0,
+                 dtype: jnp.dtype = jnp.float32, name: str | None = None):
         super().__init__(name=name)
         self.heads = heads
         self.widening = widening
@@ -209,6 +215,7 @@ class CrossAttention(hk.Module):
         self.query_residual = query_residual
         self.dropout = dropout
         self.attention_dropout = attention_dropout
+        self.dtype = dtype
 
     @hk.experimental.name_like('__call__')
     def parameters(self, q_width: int, kv_width: int) -> CrossAttentionWeights:
@@ -224,7 +231,8 @@ class CrossAttention(hk.Module):
         width = inputs_kv.shape[-1]
         attention = Attention(
             self.heads, width, width, inputs_q.shape[-1], self.attention_dropout)
-        attended = attention(LayerNorm()(inputs_q), LayerNorm()(inputs_kv))
+        attended = attention(
+            LayerNorm()(inputs_q).astype(self.dtype), LayerNorm()(inputs_kv).astype(self.dtype))
         return self.finish(inputs_q, attended)
 
     @hk.transparent
@@ -233,7 +241,8 @@ class CrossAttention(hk.Module):
         x = _dropout(attended, self.dropout)
         if self.query_residual:
             x = inputs_q + x
-        return x + MLP(self.widening, self.gelu, self.dropout)(LayerNorm()(x))
+        normed = LayerNorm()(x).astype(self.dtype)
+        return x + MLP(self.widening, self.gelu, self.dropout)(normed)
 
 
 def split_heads(x: jax.Array, heads: int) -> jax.Array:

@@ -100,27 +100,31 @@ def remember(weights: CrossAttentionWeights, heads: int, latents: jax.Array) -> 
     keys, values = (
         jnp.swapaxes(split_heads(linear(normed, layer), heads), 1, 2)
         for layer in (weights.attention.key, weights.attention.value))
-    return Memory(keys / math.sqrt(keys.shape[-1]), values)
+    keys = keys / math.sqrt(keys.shape[-1])
+    return Memory(keys.astype(latents.dtype), values.astype(latents.dtype))
 
 
 def answer_few(weights: Weights, memory: Memory, queries: Tokens, gelu: str) -> jax.Array:
     """Queries, the same for every example, layer by layer: [b, q, k] float32."""
     b, heads, _, e = memory.keys.shape
-    normed = layer_norm(queries.dense(1, memory.keys.dtype)[0], weights.query_norm)
-    q = linear(normed, weights.query).reshape(-1, heads, e)
+    dtype = memory.keys.dtype
+    normed = layer_norm(queries.dense(1, dtype)[0], weights.query_norm)
+    q = linear(normed, weights.query).astype(dtype).reshape(-1, heads, e)
     logits = jnp.einsum('qhe,bhne->bhqn', q, memory.keys, preferred_element_type=jnp.float32)
-    attention = jax.nn.softmax(logits, axis=-1).astype(memory.values.dtype)
+    attention = jax.nn.softmax(logits, axis=-1).astype(dtype)
     mixed = jnp.einsum('bhqn,bhne->bqhe', attention, memory.values).reshape(b, len(q), -1)
 
     x = linear(mixed, weights.out)
-    hidden = ACTIVATIONS[gelu](linear(layer_norm(x, weights.mlp_norm), weights.mlp_in))
+    hidden = linear(layer_norm(x, weights.mlp_norm).astype(dtype), weights.mlp_in)
+    hidden = ACTIVATIONS[gelu](hidden).astype(dtype)
     if b * len(q) < len(weights.readout[1]):
-        x = linear(x + linear(hidden, weights.mlp_out), weights.output)
-        return linear(x, weights.readout).astype(jnp.float32)
+        x = x + linear(hidden, weights.mlp_out)
+        x = linear(x.astype(dtype), weights.output)
+        return linear(x.astype(dtype), weights.readout)
     # The last three layers have no nonlinearity between them: the narrowest comes first.
     tail = _compose(weights.output, weights.readout)
-    answer = linear(x, tail) + linear(hidden, _compose_without_bias(weights.mlp_out, tail))
-    return answer.astype(jnp.float32)
+    return linear(x.astype(dtype), tail) + linear(
+        hidden, _compose_without_bias(weights.mlp_out, tail))
 
 
 class Tables(NamedTuple):

@@ -41,7 +41,7 @@ class TokenCrossAttention(CrossAttention):
         """Latents [n, d] and the tokens of every modality to [b, n, d] with b = `batch`."""
         width = tokens[0].width
         attention = Attention(self.heads, width, width, latents.shape[-1])
-        queries = LayerNorm()(latents)
+        queries = LayerNorm()(latents).astype(self.dtype)
         attended = attend(
             attention.parameters(latents.shape[-1], width), LayerNorm().parameters(width),
             self.heads, queries, tokens, batch)

@@ -42,7 +42,8 @@ class PerceiverEncoder(hk.Module):
                  gelu: str, dropout: float, attention_dropout: float, dtype: jnp.dtype,
                  exact: bool, remat: bool, name: str = 'encoder'):
         super().__init__(name=name)
-        common = dict(gelu=gelu, dropout=dropout, attention_dropout=attention_dropout)
+        common = dict(
+            gelu=gelu, dropout=dropout, attention_dropout=attention_dropout, dtype=dtype)
         self.dtype = dtype
         self.blocks = blocks
         self.remat = remat
@@ -56,12 +57,12 @@ class PerceiverEncoder(hk.Module):
 
     def __call__(self, tokens: Sequence[Tokens], batch: int) -> jax.Array:
         """Tokens of every modality to latents [b, n, d]."""
-        latents = self.latents().astype(self.dtype)
+        latents = self.latents()
         latents = self.cross_attention(latents, tokens, batch)
         for _ in range(self.blocks):
             for self_attend in self.self_attends:
                 latents = hk.remat(self_attend)(latents) if self.remat else self_attend(latents)
-        return latents
+        return latents.astype(self.dtype)
 
 
 class DenseCrossAttention(CrossAttention):
@@ -70,7 +71,7 @@ class DenseCrossAttention(CrossAttention):
     def __call__(self, latents: jax.Array, tokens: Sequence[Tokens], batch: int) -> jax.Array:
         """Latents [n, d] and the tokens of every modality to [b, n, d] with b = `batch`."""
         latents = jnp.broadcast_to(latents, (batch, *latents.shape))
-        return super().__call__(latents, join(tokens, batch, latents.dtype))
+        return super().__call__(latents, join(tokens, batch, self.dtype))
 
 
 class BasicDecoder(hk.Module):
@@ -85,10 +86,11 @@ class BasicDecoder(hk.Module):
     def __call__(self, queries: Sequence[Tokens], latents: jax.Array,
                  readouts: Sequence[Linear]) -> list[jax.Array]:
         """Queries of every modality and latents [b, n, d] to answers [b, q, k] of each, float32."""
-        dense = join(queries, latents.shape[0], latents.dtype)
+        dtype = latents.dtype
         cross_attention = CrossAttention(
-            self.heads, widening=1, gelu=self.gelu, query_residual=False)
-        outputs = Linear(self.channels, name='output')(cross_attention(dense, latents))
+            self.heads, widening=1, gelu=self.gelu, query_residual=False, dtype=dtype)
+        x = cross_attention(join(queries, len(latents), dtype), latents)
+        outputs = Linear(self.channels, name='output')(x.astype(dtype)).astype(dtype)
         ends = np.cumsum([part.count for part in queries])
-        return [readout(output).astype(jnp.float32) for readout, output in zip(
+        return [readout(output) for readout, output in zip(
             readouts, jnp.split(outputs, ends[:-1], axis=1))]
