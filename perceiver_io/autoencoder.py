@@ -1,4 +1,4 @@
-"""The multimodal autoencoder: its configuration and its Python interface.
+"""The multimodal autoencoder: its Python interface.
 
     model = Autoencoder(AutoencoderConfig())
     params = model.init(jax.random.key(0))
@@ -17,155 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from perceiver_io import io_processors
-from perceiver_io.attention import ACTIVATIONS
+from perceiver_io.config import AutoencoderConfig
+from perceiver_io.exact_decoder import ExactDecoder
 from perceiver_io.io_processors import PARAMETER_NAMES
-from perceiver_io.perceiver import PerceiverEncoder
-from perceiver_io.position_encoding import LINSPACE, SUBSAMPLED, FourierPositionEncoding
+from perceiver_io.perceiver import BasicDecoder, PerceiverEncoder
+from perceiver_io.position_encoding import LINSPACE, SUBSAMPLED
 from perceiver_io.tokens import Tokens
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoencoderConfig:
-    """Sizes of the model; the defaults are the released 88x model (original code, paper 4.3).
-
-    Attributes:
-        modalities: any of 'video', 'audio' and 'label', at least one of the first two.
-        frames, height, width, channels: t, h, w, c of the video.
-        samples_per_frame: audio samples for each video frame; s = frames * samples_per_frame.
-        classes: k.
-        video_patch: (t, y, x) size of a video token's patch.
-        audio_patch: audio samples in a token, and in a query's answer.
-        video_bands: Fourier bands for each video axis (the paper says 64, the weights have 32).
-        audio_bands: Fourier bands of the audio.
-        video_max_resolution: twice the highest frequency for each axis; None for the token grid.
-        audio_max_resolution: the same for the audio; None for the number of samples.
-        latents, latent_channels: n and d of the bottleneck.
-        blocks: times that the self-attends are applied, with shared weights.
-        self_attends: self-attention layers in a block.
-        self_attention_heads, cross_attention_heads, decoder_heads: heads of each.
-        self_attention_widening, cross_attention_widening: hidden over outer width of the MLPs.
-        decoder_channels: width of the decoder's output, before the heads of the modalities.
-        label_query_channels: width of the learned query of the label.
-        input_padding, query_padding: the least learned padding of tokens and of queries.
-        gelu: 'tanh' (the original) or 'exact' (the transformers library's default).
-        dropout, attention_dropout: rates in the encoder while training (0 in the release).
-        dtype: 'float32' or 'bfloat16' for activations; parameters, softmax, statistics are float32.
-        decode_chunk: queries decoded at a time by `reconstruct`; it bounds the memory, not the result.
-    """
-
-    modalities: tuple[str, ...] = ('video', 'audio', 'label')
-    frames: int = 16
-    height: int = 224
-    width: int = 224
-    channels: int = 3
-    samples_per_frame: int = 1920
-    classes: int = 700
-    video_patch: tuple[int, int, int] = (1, 4, 4)
-    audio_patch: int = 16
-    video_bands: int = 32
-    audio_bands: int = 192
-    video_max_resolution: tuple[int, int, int] | None = None
-    audio_max_resolution: int | None = None
-    latents: int = 784
-    latent_channels: int = 512
-    blocks: int = 1
-    self_attends: int = 8
-    self_attention_heads: int = 8
-    cross_attention_heads: int = 1
-    decoder_heads: int = 1
-    self_attention_widening: int = 1
-    cross_attention_widening: int = 1
-    decoder_channels: int = 512
-    label_query_channels: int = 1024
-    input_padding: int = 4
-    query_padding: int = 2
-    gelu: str = 'tanh'
-    dropout: float = 0.0
-    attention_dropout: float = 0.0
-    dtype: str = 'float32'
-    decode_chunk: int = 8192
-
-    def __post_init__(self):
-        unknown = set(self.modalities) - set(PARAMETER_NAMES)
-        if unknown or not {'video', 'audio'} & set(self.modalities):
-            raise ValueError(
-                f'modalities={self.modalities} must be some of {tuple(PARAMETER_NAMES)}, with video or audio')
-        counts = [
-            field.name for field in dataclasses.fields(self)
-            if field.type is int and field.name not in ('input_padding', 'query_padding')]
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name}={getattr(self, name)} must be at least 1')
-        for name in ('input_padding', 'query_padding'):
-            if getattr(self, name) < 0:
-                raise ValueError(f'{name}={getattr(self, name)} must not be negative')
-        for axis, patch in zip(('frames', 'height', 'width'), self.video_patch, strict=True):
-            if patch < 1 or getattr(self, axis) % patch:
-                raise ValueError(f'{axis}={getattr(self, axis)} must be divisible by {patch=}')
-        if self.samples % self.audio_patch:
-            raise ValueError(
-                f'samples={self.samples} (frames * samples_per_frame) must be divisible by '
-                f'audio_patch={self.audio_patch}')
-        for heads, width in (('self_attention_heads', 'latent_channels'),
-                             ('decoder_heads', 'latent_channels'),
-                             ('cross_attention_heads', 'token_channels')):
-            if getattr(self, width) % getattr(self, heads):
-                raise ValueError(
-                    f'{width}={getattr(self, width)} must be divisible by '
-                    f'{heads}={getattr(self, heads)}')
-        for name in ('dropout', 'attention_dropout'):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f'{name}={getattr(self, name)} must be in [0, 1)')
-        if self.gelu not in ACTIVATIONS:
-            raise ValueError(f'gelu={self.gelu!r} must be one of {tuple(ACTIVATIONS)}')
-        if self.dtype not in ('float32', 'bfloat16'):
-            raise ValueError(f"dtype={self.dtype!r} must be 'float32' or 'bfloat16'")
-
-    @property
-    def samples(self) -> int:
-        """s, the audio samples of a clip."""
-        return self.frames * self.samples_per_frame
-
-    @property
-    def video_shape(self) -> tuple[int, int, int]:
-        """(t, h, w), the grid of the video's queries: one for each pixel."""
-        return self.frames, self.height, self.width
-
-    @property
-    def video_token_shape(self) -> tuple[int, int, int]:
-        """The grid of the video's tokens, one for each patch: (16, 56, 56)."""
-        return tuple(size // patch for size, patch in zip(self.video_shape, self.video_patch))
-
-    @property
-    def audio_patches(self) -> int:
-        """Audio tokens, and audio queries: 1,920."""
-        return self.samples // self.audio_patch
-
-    @property
-    def token_channels(self) -> int:
-        """Width of an input token: 704."""
-        widths = {
-            'video': math.prod(self.video_patch) * self.channels + self.video_tokens_position.channels,
-            'audio': self.audio_patch + self.audio_position.channels,
-            'label': self.classes}
-        return max(widths[modality] for modality in self.modalities) + self.input_padding
-
-    @property
-    def video_tokens_position(self) -> FourierPositionEncoding:
-        return self._video_position(self.video_token_shape)
-
-    @property
-    def video_query_position(self) -> FourierPositionEncoding:
-        return self._video_position(self.video_shape)
-
-    @property
-    def audio_position(self) -> FourierPositionEncoding:
-        resolution = self.audio_max_resolution or self.samples
-        return FourierPositionEncoding((self.audio_patches,), self.audio_bands, (resolution,))
-
-    def _video_position(self, shape: tuple[int, int, int]) -> FourierPositionEncoding:
-        resolution = self.video_max_resolution or self.video_token_shape
-        return FourierPositionEncoding(shape, self.video_bands, tuple(resolution))
 
 
 class Output(NamedTuple):
@@ -203,11 +60,15 @@ class Autoencoder:
         latents = jnp.zeros((1, config.latents, config.latent_channels))
         one = jnp.zeros((1,), jnp.int32)
 
+        # By the plain path, so that a key draws the same parameters for both.
+        plain = dataclasses.replace(config, attention='plain')
+
         @jax.jit
         def init():
-            encoder = self._encoder.init(
+            encoder = hk.transform(functools.partial(_encode, plain)).init(
                 encoder_rng, video, audio, label, jnp.zeros((1,), bool), False)
-            decoder = self._decoder.init(decoder_rng, latents, one, one, SUBSAMPLED)
+            decoder = hk.transform(functools.partial(_decode, plain)).init(
+                decoder_rng, latents, one, one, SUBSAMPLED)
             return encoder | decoder
 
         return init()
@@ -266,7 +127,7 @@ class Autoencoder:
     def reconstruct(self, params: hk.Params, *, video: jax.Array | None = None,
                     audio: jax.Array | None = None, label: jax.Array | None = None,
                     grid: str = SUBSAMPLED) -> Output:
-        """Clips to whole clips: encoded once, decoded in chunks, in bounded memory.
+        """Clips to whole clips: encoded once, decoded in chunks within `decode_memory`.
 
         The queries lie on the `subsampled` grid, the one with which the released weights are
         shown, unless `grid` says 'linspace'.
@@ -281,13 +142,26 @@ class Autoencoder:
     def _reconstruct(self, params, video, audio, label, grid):
         config = self.config
         latents = self.encode(params, video=video, audio=audio, label=label)
-        batch = latents.shape[0]
+        decode = self.decode if config.attention == 'exact' else self._decode_in_chunks
+        video, audio, label = decode(params, latents, grid=grid)
+        batch = len(latents)
+        if video is not None:
+            video = video.reshape(batch, *config.video_shape, config.channels)
+        if audio is not None:
+            audio = audio.reshape(batch, config.samples, 1)
+        return Output(video, audio, label)
+
+    def _decode_in_chunks(self, params: hk.Params, latents: jax.Array, *, grid: str) -> Output:
+        """`decode` of everything for the plain path, which makes an array of all its queries."""
+        config = self.config
         points = {'video': math.prod(config.video_shape) if 'video' in config.modalities else 0,
                   'audio': config.audio_patches if 'audio' in config.modalities else 0}
-        chunks = max(1, math.ceil(sum(points.values()) / config.decode_chunk))
+        floats = 6 * config.query_channels + 2 * config.decoder_heads * config.latents
+        at_once = max(1, config.decode_bytes // (4 * len(latents) * floats))
+        chunks = math.ceil(sum(points.values()) / at_once)
 
         # Every chunk takes the same share of each modality; the last ones repeat the final point.
-        def chunk_of(modality, chunk):
+        def indices(modality, chunk):
             if not points[modality]:
                 return None
             share = math.ceil(points[modality] / chunks)
@@ -295,23 +169,18 @@ class Autoencoder:
 
         def decode_chunk(chunk):
             return self.decode(
-                params, latents, video_index=chunk_of('video', chunk),
-                audio_index=chunk_of('audio', chunk), grid=grid)
+                params, latents, video_index=indices('video', chunk),
+                audio_index=indices('audio', chunk), grid=grid)
 
         output = jax.lax.map(decode_chunk, jnp.arange(chunks))
 
         def whole(x, modality):
-            x = jnp.moveaxis(x, 0, 1)
-            return x.reshape(batch, -1, x.shape[-1])[:, :points[modality]]
+            return jnp.moveaxis(x, 0, 1).reshape(len(latents), -1, x.shape[-1])[:, :points[modality]]
 
-        video, audio, label = output
-        if video is not None:
-            video = whole(video, 'video').reshape(batch, *config.video_shape, config.channels)
-        if audio is not None:
-            audio = whole(audio, 'audio').reshape(batch, config.samples, 1)
-        if label is not None:
-            label = label[0]
-        return Output(video, audio, label)
+        return Output(
+            video=None if output.video is None else whole(output.video, 'video'),
+            audio=None if output.audio is None else whole(output.audio, 'audio'),
+            label=None if output.label is None else output.label[0])
 
     def _check_clip(self, video, audio, label) -> int:
         """Raises where a clip is not of the config's size; returns b."""
@@ -350,7 +219,7 @@ def _encode(config: AutoencoderConfig, video, audio, label, label_masked, is_tra
         self_widening=config.self_attention_widening, gelu=config.gelu,
         dropout=config.dropout if is_training else 0.0,
         attention_dropout=config.attention_dropout if is_training else 0.0,
-        dtype=jnp.dtype(config.dtype))
+        dtype=jnp.dtype(config.dtype), exact=config.attention == 'exact', remat=config.remat)
     return encoder(list(padded.values()), label.shape[0])
 
 
@@ -366,10 +235,17 @@ def _decode(config: AutoencoderConfig, latents, video_index, audio_index, grid) 
         'label': io_processors.ClassificationDecoder(config.label_query_channels)}
     queries = {modality: make[modality]() for modality in PARAMETER_NAMES
                if modality in config.modalities}
+    readouts = {
+        modality: io_processors.Readout(modality, values) for modality, values in (
+            ('audio', config.audio_patch), ('video', config.channels), ('label', config.classes))
+        if modality in config.modalities}
+    core = dict(channels=config.decoder_channels, heads=config.decoder_heads, gelu=config.gelu)
+    make_decoder = functools.partial(BasicDecoder, **core)
+    if config.attention == 'exact':
+        make_decoder = functools.partial(ExactDecoder, **core, memory=config.decode_bytes)
     decoder = io_processors.MultimodalDecoder(
-        min_padding=config.query_padding, channels=config.decoder_channels,
-        heads=config.decoder_heads, gelu=config.gelu)
-    outputs = decoder(queries, latents)
-    return Output(**io_processors.postprocess(
-        outputs, video_channels=config.channels, audio_patch=config.audio_patch,
-        classes=config.classes))
+        min_padding=config.query_padding, make_decoder=make_decoder)
+    answers = decoder(queries, latents, readouts)
+    if 'label' in answers:
+        answers['label'] = answers['label'][:, 0]
+    return Output(**answers)

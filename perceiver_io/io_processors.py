@@ -5,14 +5,14 @@ order of these names, as the original sorts them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver_io.attention import Linear
-from perceiver_io.perceiver import BasicDecoder, TrainablePositionEncoding
+from perceiver_io.attention import Affine, Linear
+from perceiver_io.perceiver import TrainablePositionEncoding
 from perceiver_io.position_encoding import LINSPACE, FourierPositionEncoding
 from perceiver_io.tokens import Tokens
 
@@ -92,13 +92,16 @@ class _LearnedQuery(hk.Module):
 
 
 class MultimodalDecoder(hk.Module):
-    """Decodes the queries of all modalities together, as rows of one array."""
+    """Decodes the queries of all modalities, each with its own linear readout.
 
-    def __init__(self, *, min_padding: int, channels: int, heads: int, gelu: str,
+    `make_decoder` makes the core, as a child of this module: a `BasicDecoder` or an `ExactDecoder`.
+    """
+
+    def __init__(self, *, min_padding: int, make_decoder: Callable[[], hk.Module],
                  name: str = 'multimodal_decoder'):
         super().__init__(name=name)
         self.min_padding = min_padding
-        self.decoder = BasicDecoder(channels=channels, heads=heads, gelu=gelu)
+        self.decoder = make_decoder()
 
     def decoder_query(self, queries: Mapping[str, Tokens]) -> dict[str, Tokens]:
         """Pads the queries to one width: the widest's and `min_padding` more, learned."""
@@ -110,38 +113,29 @@ class MultimodalDecoder(hk.Module):
             padded[modality] = dataclasses.replace(part, padding=padding[0])
         return padded
 
-    def __call__(self, queries: Mapping[str, Tokens], latents: jax.Array) -> dict[str, jax.Array]:
-        """Queries and latents [b, n, d] to outputs [b, q, channels] for each modality."""
+    def __call__(self, queries: Mapping[str, Tokens], latents: jax.Array,
+                 readouts: Mapping[str, 'Readout']) -> dict[str, jax.Array]:
+        """Queries and latents [b, n, d] to answers [b, q, k] for each modality, float32."""
         padded = self.decoder_query(queries)
-        outputs = self.decoder(list(padded.values()), latents)
-        split, start = {}, 0
-        for modality, part in padded.items():
-            split[modality] = outputs[:, start:start + part.count]
-            start += part.count
-        return split
+        answers = self.decoder(
+            list(padded.values()), latents, [readouts[modality] for modality in padded])
+        return dict(zip(padded, answers))
 
 
-def postprocess(outputs: Mapping[str, jax.Array], *, video_channels: int, audio_patch: int,
-                classes: int) -> dict[str, jax.Array]:
-    """Decoder outputs to pixels [b, q, c], audio patches [b, q, patch] and class logits [b, k]."""
-    result = {}
-    if 'audio' in outputs:
-        result['audio'] = _Postprocessor(audio_patch, 'audio_postprocessor')(outputs['audio'])
-    if 'video' in outputs:
-        head = _Postprocessor(video_channels, 'projection_postprocessor')
-        result['video'] = head(outputs['video'])
-    if 'label' in outputs:
-        logits = _Postprocessor(classes, 'classification_postprocessor')(outputs['label'])
-        result['label'] = logits[:, 0]
-    return {modality: value.astype(jnp.float32) for modality, value in result.items()}
+class Readout(hk.Module):
+    """A modality's linear layer from the decoder's outputs to its values."""
 
+    NAMES = {'audio': 'audio_postprocessor', 'video': 'projection_postprocessor',
+             'label': 'classification_postprocessor'}
 
-class _Postprocessor(hk.Module):
-    """A linear head."""
+    def __init__(self, modality: str, values: int):
+        super().__init__(name=self.NAMES[modality])
+        self.values = values
 
-    def __init__(self, channels: int, name: str):
-        super().__init__(name=name)
-        self.channels = channels
+    @hk.experimental.name_like('__call__')
+    def parameters(self, channels: int) -> Affine:
+        """The weights for outputs [..., channels]."""
+        return Linear(self.values).parameters(channels)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return Linear(self.channels)(x)
+    def __call__(self, outputs: jax.Array) -> jax.Array:
+        return Linear(self.values)(outputs)

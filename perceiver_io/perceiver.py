@@ -12,8 +12,10 @@ from collections.abc import Sequence
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from perceiver_io.attention import CrossAttention, Linear, SelfAttention
+from perceiver_io.exact_encoder import TokenCrossAttention
 from perceiver_io.tokens import Tokens, join
 
 
@@ -38,27 +40,38 @@ class PerceiverEncoder(hk.Module):
     def __init__(self, *, latents: int, latent_channels: int, blocks: int, self_attends: int,
                  cross_heads: int, self_heads: int, cross_widening: int, self_widening: int,
                  gelu: str, dropout: float, attention_dropout: float, dtype: jnp.dtype,
-                 name: str = 'encoder'):
+                 exact: bool, remat: bool, name: str = 'encoder'):
         super().__init__(name=name)
-        common = dict(gelu=gelu, dropout=dropout, attention_dropout=attention_dropout)
+        common = dict(
+            gelu=gelu, dropout=dropout, attention_dropout=attention_dropout, dtype=dtype)
         self.dtype = dtype
         self.blocks = blocks
+        self.remat = remat
         self.latents = TrainablePositionEncoding(latents, latent_channels)
-        self.cross_attention = CrossAttention(
-            cross_heads, cross_widening, query_residual=True, **common)
+        read = TokenCrossAttention if exact else DenseCrossAttention
+        self.cross_attention = read(
+            cross_heads, cross_widening, query_residual=True, **common, name='cross_attention')
         self.self_attends = [
-            SelfAttention(self_heads, self_widening, **common, name='self_attention')
+            SelfAttention(self_heads, self_widening, **common, by_head=exact, name='self_attention')
             for _ in range(self_attends)]
 
     def __call__(self, tokens: Sequence[Tokens], batch: int) -> jax.Array:
         """Tokens of every modality to latents [b, n, d]."""
-        latents = self.latents().astype(self.dtype)
-        latents = jnp.broadcast_to(latents, (batch, *latents.shape))
-        latents = self.cross_attention(latents, join(tokens, batch, self.dtype))
+        latents = self.latents()
+        latents = self.cross_attention(latents, tokens, batch)
         for _ in range(self.blocks):
             for self_attend in self.self_attends:
-                latents = self_attend(latents)
-        return latents
+                latents = hk.remat(self_attend)(latents) if self.remat else self_attend(latents)
+        return latents.astype(self.dtype)
+
+
+class DenseCrossAttention(CrossAttention):
+    """`CrossAttention` of learned latents over the tokens as one array: the plain path."""
+
+    def __call__(self, latents: jax.Array, tokens: Sequence[Tokens], batch: int) -> jax.Array:
+        """Latents [n, d] and the tokens of every modality to [b, n, d] with b = `batch`."""
+        latents = jnp.broadcast_to(latents, (batch, *latents.shape))
+        return super().__call__(latents, join(tokens, batch, self.dtype))
 
 
 class BasicDecoder(hk.Module):
@@ -70,9 +83,14 @@ class BasicDecoder(hk.Module):
         self.heads = heads
         self.gelu = gelu
 
-    def __call__(self, queries: Sequence[Tokens], latents: jax.Array) -> jax.Array:
-        """Queries of every modality to outputs [b, q, channels]."""
-        dense = join(queries, latents.shape[0], latents.dtype)
+    def __call__(self, queries: Sequence[Tokens], latents: jax.Array,
+                 readouts: Sequence[Linear]) -> list[jax.Array]:
+        """Queries of every modality and latents [b, n, d] to answers [b, q, k] of each, float32."""
+        dtype = latents.dtype
         cross_attention = CrossAttention(
-            self.heads, widening=1, gelu=self.gelu, query_residual=False)
-        return Linear(self.channels, name='output')(cross_attention(dense, latents))
+            self.heads, widening=1, gelu=self.gelu, query_residual=False, dtype=dtype)
+        x = cross_attention(join(queries, len(latents), dtype), latents)
+        outputs = Linear(self.channels, name='output')(x.astype(dtype)).astype(dtype)
+        ends = np.cumsum([part.count for part in queries])
+        return [readout(output) for readout, output in zip(
+            readouts, jnp.split(outputs, ends[:-1], axis=1))]

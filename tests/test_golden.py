@@ -1,5 +1,7 @@
 """The model against the original code's outputs, losses and gradients (docs/golden.md)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +15,15 @@ from perceiver_io.io_processors import patch_audio
 FILES = sorted(FOLDER.glob('*.npz'))
 
 
-@pytest.fixture(scope='module', params=FILES, ids=lambda path: path.stem)
+@pytest.fixture(scope='module', params=[
+    pytest.param((path, attention), id=f'{path.stem}-{attention}')
+    for path in FILES for attention in ('plain', 'exact')])
 def answers(request) -> tuple:
-    """A file, its parameters' shapes, and what this project answers."""
-    golden = GoldenFile(request.param)
-    model = perceiver_io.Autoencoder(golden.config)
+    """A file, its parameters' shapes, and what this project answers by either attention."""
+    path, attention = request.param
+    golden = GoldenFile(path)
+    model = perceiver_io.Autoencoder(
+        dataclasses.replace(golden.config, attention=attention))
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     params = golden.params(shapes)
     inputs = golden.inputs()

@@ -1,0 +1,315 @@
+"""The decoder without a query of full width, exact, with a fifth of the arithmetic.
+
+A query is [position | padding] and has no data: its layer norm, its projection and its logits are
+those of a few tables. Keys of an example, taken back through the query projection into the space of
+the queries, give one table for each axis (`separable.py`); the logits of a pixel are then
+
+    (axes[0][t] + axes[1][y] + axes[2][x]) / s(t, y, x) + bias
+
+After the softmax nothing but one GELU is nonlinear, and the linear layers around it are folded into
+each other (`Folded`).
+
+Folding costs as much as some thousand queries. Few queries, such as a training step's, are projected
+once for all examples and go through the layers one by one: `answer_few`. It also is the gradient of
+`answer_many`, whose factorisation has no safe derivative where weights lose rank.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from perceiver_io.attention import (
+    ACTIVATIONS,
+    Affine,
+    CrossAttention,
+    CrossAttentionWeights,
+    LayerNorm,
+    Linear,
+    layer_norm,
+    linear,
+    split_heads,
+)
+from perceiver_io.separable import centre, inverse_deviation, lift
+from perceiver_io.tokens import Tokens
+
+# More queries of a modality than this are answered by `answer_many`.
+FEW = 8192
+
+
+class ExactDecoder(hk.Module):
+    """`BasicDecoder` over structured queries; every modality by itself."""
+
+    def __init__(self, *, channels: int, heads: int, gelu: str, memory: int,
+                 name: str = 'basic_decoder'):
+        super().__init__(name=name)
+        self.channels = channels
+        self.heads = heads
+        self.gelu = gelu
+        self.memory = memory
+
+    def __call__(self, queries: Sequence[Tokens], latents: jax.Array,
+                 readouts: Sequence) -> list[jax.Array]:
+        """Queries of every modality and latents [b, n, d] to answers [b, q, k] of each, float32."""
+        width, latent_channels = queries[0].width, latents.shape[-1]
+        cross_attention = CrossAttention(
+            self.heads, widening=1, gelu=self.gelu, query_residual=False)
+        cross = cross_attention.parameters(width, latent_channels)
+        output = Linear(self.channels, name='output').parameters(width)
+
+        memory = remember(cross, self.heads, latents)
+        answers = []
+        for part, readout in zip(queries, readouts):
+            weights = Weights(
+                cross.query_norm, cross.attention.query, cross.attention.out, cross.mlp_norm,
+                cross.mlp_in, cross.mlp_out, output, readout.parameters(self.channels))
+            if part.count > FEW and part.position is not None:
+                answers.append(answer_many(weights, memory, part, self.gelu, self.memory))
+            else:
+                answers.append(answer_few(weights, memory, part, self.gelu))
+        return answers
+
+
+class Weights(NamedTuple):
+    """Everything that a query goes through, in order."""
+
+    query_norm: Affine
+    query: Affine
+    out: Affine
+    mlp_norm: Affine
+    mlp_in: Affine
+    mlp_out: Affine
+    output: Affine
+    readout: Affine
+
+
+class Memory(NamedTuple):
+    """What the queries attend to: [b, heads, n, e] each; keys are divided by the root of e."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+def remember(weights: CrossAttentionWeights, heads: int, latents: jax.Array) -> Memory:
+    """Keys and values of the latents [b, n, d]."""
+    normed = layer_norm(latents, weights.key_norm)
+    keys, values = (
+        jnp.swapaxes(split_heads(linear(normed, layer), heads), 1, 2)
+        for layer in (weights.attention.key, weights.attention.value))
+    keys = keys / math.sqrt(keys.shape[-1])
+    return Memory(keys.astype(latents.dtype), values.astype(latents.dtype))
+
+
+def answer_few(weights: Weights, memory: Memory, queries: Tokens, gelu: str) -> jax.Array:
+    """Queries, the same for every example, layer by layer: [b, q, k] float32."""
+    b, heads, _, e = memory.keys.shape
+    dtype = memory.keys.dtype
+    normed = layer_norm(queries.dense(1, dtype)[0], weights.query_norm)
+    q = linear(normed, weights.query).astype(dtype).reshape(-1, heads, e)
+    logits = jnp.einsum('qhe,bhne->bhqn', q, memory.keys, preferred_element_type=jnp.float32)
+    attention = jax.nn.softmax(logits, axis=-1).astype(dtype)
+    mixed = jnp.einsum('bhqn,bhne->bqhe', attention, memory.values).reshape(b, len(q), -1)
+
+    x = linear(mixed, weights.out)
+    hidden = linear(layer_norm(x, weights.mlp_norm).astype(dtype), weights.mlp_in)
+    hidden = ACTIVATIONS[gelu](hidden).astype(dtype)
+    if b * len(q) < len(weights.readout[1]):
+        x = x + linear(hidden, weights.mlp_out)
+        x = linear(x.astype(dtype), weights.output)
+        return linear(x.astype(dtype), weights.readout)
+    # The last three layers have no nonlinearity between them: the narrowest comes first.
+    tail = _compose(weights.output, weights.readout)
+    return linear(x.astype(dtype), tail) + linear(
+        hidden, _compose_without_bias(weights.mlp_out, tail))
+
+
+class Tables(NamedTuple):
+    """Of one example and modality: what makes the logits of any of its queries.
+
+    Attributes:
+        axes: [b, heads, size, n] for each axis of the grid; padding is in the first.
+        bias: [b, heads, n].
+        inverse: 1 / standard deviation of every query, [*grid].
+    """
+
+    axes: tuple[jax.Array, ...]
+    bias: jax.Array
+    inverse: jax.Array
+
+
+def make_tables(weights: Weights, memory: Memory, queries: Tokens) -> Tables:
+    """q . k = (C x / s * scale + offset) W_q + b_q) . k, taken apart."""
+    _, heads, _, e = memory.keys.shape
+    (scale, offset), (w, b) = weights.query_norm, weights.query
+    keys = memory.keys.astype(jnp.float32)
+    w = w.reshape(len(scale), heads, e)
+    rows = lift(centre(jnp.einsum('bhne,dhe->bhnd', keys, scale[:, None, None] * w)), queries)
+    bias = jnp.einsum('bhne,he->bhn', keys, jnp.einsum('d,dhe->he', offset, w) + b.reshape(heads, e))
+    first, *others = (jnp.swapaxes(table, 2, 3) for table in rows.axes)
+    first += rows.constant[:, :, None]
+    return Tables((first, *others), bias, inverse_deviation(queries)[0])
+
+
+class Folded(NamedTuple):
+    """The layers after the attention, folded around the GELU.
+
+    With v what the attention returns, x = v W_o + b_o and s the standard deviation of x,
+
+        z = v mix[:, :-k] + shift       x less its mean, over sqrt(d), in a basis of W_o's row space
+        s^2 = |z|^2 + rest              rest: what b_o has outside of that space, and epsilon
+        answer = v mix[:, -k:] + gelu((z first + first_bias) / s + second_bias) second + constant
+    """
+
+    mix: jax.Array  # [v channels, z + k]
+    shift: jax.Array  # [z]
+    rest: jax.Array  # []
+    first: jax.Array  # [z, hidden]
+    first_bias: jax.Array  # [hidden]
+    second_bias: jax.Array  # [hidden]
+    second: jax.Array  # [hidden, k]
+    constant: jax.Array  # [k]
+
+
+def fold(weights: Weights) -> Folded:
+    """In float32 at the highest precision, whatever the activations are: once, not per query."""
+    with jax.default_matmul_precision('highest'):
+        (w_o, b_o), (w_1, b_1), (scale, offset) = weights.out, weights.mlp_in, weights.mlp_norm
+        root = math.sqrt(len(b_o))
+        basis = orthonormal_rows(centre(w_o))
+        shift = basis @ centre(b_o)
+        outside = centre(b_o) - shift @ basis
+        tail = _compose(weights.output, weights.readout)
+        w_linear, b_linear = _compose(weights.out, tail)
+        second, b_second = _compose_without_bias(weights.mlp_out, tail)
+        return Folded(
+            mix=jnp.concatenate([centre(w_o) @ basis.T / root, w_linear], axis=1),
+            shift=shift / root,
+            rest=jnp.square(outside).mean() + LayerNorm.EPSILON,
+            first=basis @ (scale[:, None] * w_1) * root,
+            first_bias=(outside * scale) @ w_1,
+            second_bias=offset @ w_1 + b_1,
+            second=second,
+            constant=b_linear + b_second)
+
+
+def orthonormal_rows(w: jax.Array) -> jax.Array:
+    """U of w's polar decomposition w = P U: w U^T U = w and |v w U^T| = |v w| for every v.
+
+    By the Newton-Schulz iteration: products only, where LAPACK's QR took 0.1 to 7 s for this matrix on a
+    busy CPU. It needs no rank: 30 steps carry singular values down to 1e-5 of the largest to 1, and
+    what stays below is of no weight in w.
+    """
+    with jax.default_matmul_precision('highest'):
+        tiny = jnp.finfo(w.dtype).tiny
+        u = w / jnp.maximum(jnp.linalg.norm(w), tiny)
+        u = u / jnp.maximum(jnp.sqrt(jnp.linalg.norm(u @ u.T)), tiny)  # the largest at most 1
+        return jax.lax.fori_loop(0, 30, lambda _, u: 1.5 * u - 0.5 * (u @ u.T) @ u, u)
+
+
+def answer_many(weights: Weights, memory: Memory, queries: Tokens, gelu: str,
+                bytes_at_once: int) -> jax.Array:
+    """Queries on a grid, by tables and folded layers, some at a time: [b, q, k] float32."""
+    def rebuild(padding, index):
+        return dataclasses.replace(queries, padding=padding, index=index)
+
+    def forward(weights, memory, padding, index):
+        return _answer_in_chunks(weights, memory, rebuild(padding, index), gelu, bytes_at_once)
+
+    def few(weights, memory, padding, index):
+        return answer_few(weights, memory, rebuild(padding, index), gelu)
+
+    answer = jax.custom_vjp(forward)
+    answer.defvjp(lambda *args: (forward(*args), args),
+                  lambda args, gradient: jax.vjp(few, *args)[1](gradient))
+    return answer(weights, memory, queries.padding, queries.index)
+
+
+def _answer_in_chunks(weights, memory, queries, gelu, bytes_at_once):
+    dtype = memory.values.dtype
+    b, heads, n, _ = memory.keys.shape
+    tables, folded = make_tables(weights, memory, queries), fold(weights)
+    narrow = folded._replace(
+        **{name: getattr(folded, name).astype(dtype) for name in ('mix', 'first', 'second')})
+    values = memory.values
+    if heads == 1:
+        values = values @ narrow.mix
+
+    def answer(points):
+        mixed = _attend(tables, points, values)
+        if heads > 1:
+            mixed = mixed.astype(dtype) @ narrow.mix
+        return _finish(narrow, mixed, gelu, dtype)
+
+    # Twice the logits, z, and twice the hidden layer are alive at once, about.
+    floats = 2 * heads * n + folded.mix.shape[1] + 2 * len(folded.first_bias)
+    lines, width, points_of = _lines(queries)
+    chunk = max(1, bytes_at_once // (4 * b * width * floats))
+    chunks = -(-lines // chunk)
+    chunk = -(-lines // chunks)
+
+    # A chunk takes every `chunks`-th line, so that a sharded first axis is a part of every chunk.
+    # The last ones repeat the last line.
+    def answer_chunk(i):
+        return answer(points_of(jnp.minimum(i + chunks * jnp.arange(chunk), lines - 1)))
+
+    answers = jax.lax.map(answer_chunk, jnp.arange(chunks))
+    answers = answers.reshape(chunks, b, chunk, width, -1).transpose(1, 2, 0, 3, 4)
+    return answers.reshape(b, chunk * chunks * width, -1)[:, :queries.count]
+
+
+def _lines(queries: Tokens) -> tuple:
+    """How many lines, how many queries in each, and from lines [l] the `points` of their queries.
+
+    Points are one int array for each axis of the grid; together they broadcast to the queries'
+    shape. A line of a whole grid runs along its last axis, so that its points need no look-up there.
+    Queries by index, and those with a single axis, are lines of one.
+    """
+    *outer, last = queries.position.shape
+    if queries.index is None and outer:
+        def points_of(lines):
+            outer_points = jnp.unravel_index(lines[:, None], outer)
+            return (*outer_points, jnp.arange(last)[None])
+        return math.prod(outer), last, points_of
+
+    indices = queries.axis_indices()
+    return queries.count, 1, lambda lines: tuple(index[lines] for index in indices)
+
+
+def _attend(tables, points, values):
+    """What attention returns for the queries at `points`: [b, q, heads * width], float32."""
+    logits = sum(
+        jnp.take(table, where, axis=2, mode='clip') for table, where in zip(tables.axes, points))
+    b, heads, *shape, n = logits.shape
+    inverse = tables.inverse[points][..., None]
+    bias = tables.bias.reshape(b, heads, *[1] * len(shape), n)
+    logits = (logits * inverse + bias).reshape(b, heads, -1, n)
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
+    mixed = jnp.einsum('bhqn,bhne->bhqe', weights.astype(values.dtype), values,
+                       preferred_element_type=jnp.float32)
+    mixed = mixed / weights.sum(-1, keepdims=True)
+    return jnp.swapaxes(mixed, 1, 2).reshape(b, mixed.shape[2], -1)
+
+
+def _finish(folded, mixed, gelu, dtype):
+    """From the attention's output times `mix` [b, q, z + k] to answers [b, q, k]."""
+    z = mixed[..., :len(folded.shift)] + folded.shift
+    inverse = jax.lax.rsqrt(jnp.square(z).sum(-1, keepdims=True) + folded.rest)
+    hidden = jnp.dot(z.astype(dtype), folded.first, preferred_element_type=jnp.float32)
+    hidden = ACTIVATIONS[gelu]((hidden + folded.first_bias) * inverse + folded.second_bias)
+    answer = jnp.dot(hidden.astype(dtype), folded.second, preferred_element_type=jnp.float32)
+    return answer + mixed[..., len(folded.shift):] + folded.constant
+
+
+def _compose(first: Affine, second: Affine) -> Affine:
+    """The linear layer that does `first`, then `second`."""
+    w, b = _compose_without_bias(first, second)
+    return w, b + second[1]
+
+
+def _compose_without_bias(first: Affine, second: Affine) -> Affine:
+    """The same without `second`'s bias."""
+    return first[0] @ second[0], first[1] @ second[0]
