@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from golden_files import random_parameter
+
 from perceiver_io import exact_decoder, exact_encoder, separable
 from perceiver_io.attention import attend, attend_by_head, layer_norm
 from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
