@@ -157,7 +157,7 @@ def test_config_errors(values, message):
 
 def test_shape_errors(tiny):
     model, params, clip = tiny
-    with pytest.raises(ValueError, match=r'video \(2, 2, 8, 4, 3\) must be \[b, \*\(2, 8, 8, 3\)\]'):
+    with pytest.raises(ValueError, match=r'video \(2, 2, 8, 4, 3\) must be .*\(2, 8, 8, 3\)\]'):
         model.encode(params, **clip | {'video': clip['video'][:, :, :, :4]})
     with pytest.raises(ValueError, match='this model has audio'):
         model.encode(params, video=clip['video'])

@@ -39,7 +39,7 @@ def test_run_it(tmp_path):
 
 
 def test_test_it():
-    assert line_under('Test it').endswith('-m pytest -q')
+    assert line_under('Test it').endswith('-m pytest -q -n 2 --dist loadfile')
     assert '-r requirements-dev.txt' in line_under('Test it')
 
 
