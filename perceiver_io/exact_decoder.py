@@ -10,8 +10,8 @@ After the softmax nothing but one GELU is nonlinear, and the linear layers aroun
 each other (`Folded`).
 
 Folding costs as much as some thousand queries. Few queries, such as a training step's, are projected
-once for all examples and go through the layers one by one: `answer_few`. It also is the gradient of
-`answer_many`, whose factorisation has no safe derivative where weights lose rank.
+once for all examples and go through the layers one by one: `answer_few`. So do those that a
+gradient is asked of, however many: the folding has no safe derivative where weights lose rank.
 """
 
 import dataclasses
@@ -37,8 +37,9 @@ from perceiver_io.attention import (
 from perceiver_io.separable import centre, inverse_deviation, lift
 from perceiver_io.tokens import Tokens
 
-# More queries of a modality than this are answered by `answer_many`.
-FEW = 8192
+# More queries of a modality than this are answered by `answer_many`. On a CPU core that takes 0.22 s
+# at once and then 13 us a query instead of 51: the same at 5,700 queries at batch 1, 2,300 at batch 4.
+FEW = 4096
 
 
 class ExactDecoder(hk.Module):
@@ -216,15 +217,15 @@ def answer_many(weights: Weights, memory: Memory, queries: Tokens, gelu: str,
     def rebuild(padding, index):
         return dataclasses.replace(queries, padding=padding, index=index)
 
-    def forward(weights, memory, padding, index):
+    def many(weights, memory, padding, index):
         return _answer_in_chunks(weights, memory, rebuild(padding, index), gelu, bytes_at_once)
 
     def few(weights, memory, padding, index):
         return answer_few(weights, memory, rebuild(padding, index), gelu)
 
-    answer = jax.custom_vjp(forward)
-    answer.defvjp(lambda *args: (forward(*args), args),
-                  lambda args, gradient: jax.vjp(few, *args)[1](gradient))
+    answer = jax.custom_vjp(many)
+    answer.defvjp(lambda *args: jax.vjp(few, *args),
+                  lambda pull_back, gradient: pull_back(gradient))
     return answer(weights, memory, queries.padding, queries.index)
 
 

@@ -72,6 +72,17 @@ def answers_and_gradients(config, params, inputs, video_index=None, audio_index=
     return output, gradients
 
 
+def assert_same_answers(config, params, inputs, **indices):
+    """Exact against plain, without a gradient: absolute errors of outputs."""
+    def answer(attention):
+        model = Autoencoder(dataclasses.replace(config, attention=attention))
+        return jax.jit(lambda params: model.decode(
+            params, model.encode(params, **inputs), **indices))(params)
+
+    jax.tree.map(lambda plain, exact: np.testing.assert_allclose(exact, plain, rtol=0, atol=2e-5),
+                 answer('plain'), answer('exact'))
+
+
 def assert_same(config, params, inputs, output_error=2e-5, gradient_error=1e-4, **indices):
     """Exact against plain: absolute errors of outputs, relative ones of every gradient."""
     results = [
@@ -104,11 +115,17 @@ def test_few_queries(case):
 
 @pytest.mark.parametrize('case', MANY_QUERIES)
 def test_many_queries(case, monkeypatch):
-    """By tables and folded layers, in chunks that do not come out even; the gradient too."""
+    """By tables and folded layers, in chunks that do not come out even."""
     monkeypatch.setattr(exact_decoder, 'FEW', 2)
     config = AutoencoderConfig(**TINY | MANY_QUERIES[case], decode_memory=20_000)
-    assert_same(config, make_params(config), make_inputs(config),
-                video_index=np.arange(5, 384, 11) if case == 'heads' else None)
+    assert_same_answers(config, make_params(config), make_inputs(config),
+                        video_index=np.arange(5, 384, 11) if case == 'heads' else None)
+
+
+def test_gradient_of_many_queries(monkeypatch):
+    monkeypatch.setattr(exact_decoder, 'FEW', 2)
+    config = AutoencoderConfig(**TINY, modalities=('video',))
+    assert_same(config, make_params(config), make_inputs(config), video_index=np.arange(40))
 
 
 def test_no_label_is_given():
@@ -131,7 +148,9 @@ def test_trained_like_weights(monkeypatch):
     out = params[f'{decoder}/attention/linear_3']
     out['w'][:] = 2e-3 * out['w'][:, :3] @ out['w'][:3]
     out['b'] *= 1e-3
-    assert_same(config, params, make_inputs(config))
+    index = dict(video_index=np.arange(0, 384, 7), audio_index=np.arange(12))
+    assert_same_answers(config, params, make_inputs(config), **index)
+    assert_same(config, params, make_inputs(config), **index)
 
 
 def test_masked_tokens_of_any_modality():
@@ -208,6 +227,15 @@ def test_reconstruct_in_chunks_is_the_whole(attention, monkeypatch):
         Autoencoder(dataclasses.replace(config, decode_memory=memory)).reconstruct(params, **inputs)
         for memory in (2**30, 30_000)]
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=3e-6), *outputs)
+
+
+def test_remat_changes_nothing():
+    config = AutoencoderConfig(**TINY, modalities=('audio',))
+    results = [answers_and_gradients(dataclasses.replace(config, remat=remat), make_params(config),
+                                     make_inputs(config), audio_index=np.arange(3))
+               for remat in (False, True)]
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5),
+                 *results)
 
 
 def test_both_paths_draw_the_same_parameters():
