@@ -46,8 +46,8 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, float]:
 def matmul_flops(compiled: jax.stages.Compiled) -> float:
     """Multiplications and additions of all matrix products that a program for CPUs runs.
 
-    XLA's `cost_analysis` counts the body of a loop once; here a body counts as often as its trip count
-    says. Elementwise operations, a percent or two, are left out.
+    XLA's `cost_analysis` counts the body of a loop once; here it counts as often as its trip count
+    says. Elementwise operations are left out: half a percent of the plain path's.
     """
     computations, calls, entry = _read_program(compiled.as_text())
     times = collections.Counter()
@@ -109,7 +109,7 @@ def environment() -> dict[str, str]:
         'command': ' '.join(['python', *sys.argv]),
         'device': f'{len(jax.devices())} x {device.device_kind}',
         'processor': f'{os.cpu_count()} x {_processor()}',
-        'load': '%.1f %.1f %.1f' % os.getloadavg(),
+        'load': ' '.join(f'{load:.1f}' for load in os.getloadavg()),
         'versions': f'python {platform.python_version()}, jax {jax.__version__}, '
                     f'jaxlib {jaxlib.__version__}, numpy {np.__version__}'}
 
@@ -124,7 +124,8 @@ def report(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], **more: A
     """Writes the rows, the environment and `more` as JSON, and prints a table of the rows."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({'environment': environment(), 'rows': rows} | more, indent=2) + '\n')
+    content = {'environment': environment(), 'rows': rows} | more
+    path.write_text(json.dumps(content, indent=2) + '\n')
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_cell(row.get(name)) for name in columns] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]

@@ -115,9 +115,9 @@ def program_flops(config: AutoencoderConfig, batch: int) -> float:
 def hand_count(config: AutoencoderConfig, batch: int) -> float:
     """Multiplications and additions of a step's matrix products, from the sizes alone.
 
-    A product costs itself forward and twice backward. What the exact path adds or saves: projections
-    of the latents' and of the output queries are shared by the batch; of tokens only products with raw
-    data and (audio) with the position table are left, recomputed once; self-attention's logits too.
+    A product costs itself forward and twice backward. In the exact path the batch shares the
+    projections of the latents' and of the output's queries, of the tokens only products with raw
+    data and (audio) with the position table are left, and all logits are made twice.
     """
     n, d, width = config.latents, config.latent_channels, config.token_channels
     video_tokens, audio_tokens = config.video_tokens_position.size, config.audio_patches

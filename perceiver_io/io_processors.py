@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
 
 from perceiver_io.attention import Affine, Linear
 from perceiver_io.perceiver import TrainablePositionEncoding

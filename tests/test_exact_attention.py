@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from golden_files import random_parameter
+
 from perceiver_io import exact_decoder, exact_encoder, separable
 from perceiver_io.attention import attend, attend_by_head, layer_norm
 from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
@@ -140,7 +140,8 @@ def test_trained_like_weights(monkeypatch):
     monkeypatch.setattr(exact_decoder, 'FEW', 2)
     config = AutoencoderConfig(**TINY)
     params = make_params(config)
-    encoder, decoder = 'encoder/~/cross_attention', 'multimodal_decoder/~/basic_decoder/cross_attention'
+    encoder = 'encoder/~/cross_attention'
+    decoder = 'multimodal_decoder/~/basic_decoder/cross_attention'
     params[f'{encoder}/attention/linear']['w'] *= 20
     params[f'{decoder}/attention/linear']['w'] *= 20
     params['multimodal_preprocessor/label_mask_token']['pos_embs'] *= 1e-3
@@ -287,7 +288,8 @@ def test_no_array_of_all_tokens_or_queries_at_full_width(attention):
     tokens, pixels = config.video_token_shape, config.video_shape
     model = Autoencoder(config)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    video, audio = np.zeros((1, *pixels, 3), np.float32), np.zeros((1, config.samples, 1), np.float32)
+    video = np.zeros((1, *pixels, 3), np.float32)
+    audio = np.zeros((1, config.samples, 1), np.float32)
 
     def loss(params, video, audio):
         latents = model.encode(params, video=video, audio=audio)
@@ -297,8 +299,8 @@ def test_no_array_of_all_tokens_or_queries_at_full_width(attention):
 
     at_full_width = np.prod(tokens) * config.token_channels
     step = largest_array(jax.value_and_grad(loss), params, video, audio)
-    whole = largest_array(
-        lambda *args: model.reconstruct(args[0], video=args[1], audio=args[2]), params, video, audio)
+    whole = largest_array(lambda params, video, audio: model.reconstruct(
+        params, video=video, audio=audio), params, video, audio)
     if attention == 'plain':
         assert step >= at_full_width and whole >= at_full_width
     else:
@@ -322,7 +324,8 @@ def test_a_mesh_changes_nothing():
 
         def loss(params, inputs):
             latents = model.encode(params, **inputs)
-            few = model.decode(params, latents, video_index=jnp.arange(9), audio_index=jnp.arange(7))
+            few = model.decode(
+                params, latents, video_index=jnp.arange(9), audio_index=jnp.arange(7))
             return sum((leaf ** 2).mean() for leaf in jax.tree.leaves(few))
 
         def everything(params, inputs):
