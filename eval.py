@@ -108,7 +108,7 @@ def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment
 def write_results(results: Mapping[str, Any], evaluated: evaluation.Evaluation,
                   output: pathlib.Path) -> list[pathlib.Path]:
     """Writes the numbers; returns the paths."""
-    tables = {'clips.csv': evaluated.clips, 'skipped.csv': results['skipped']}
+    tables = {'clips.csv': evaluated.clips, 'skipped.csv': results['skipped_clips']}
     (output / 'skipped.csv').unlink(missing_ok=True)  # of an earlier evaluation
     tables = {name: rows for name, rows in tables.items() if rows}
     for name, rows in tables.items():
@@ -150,8 +150,8 @@ def report(results: Mapping[str, Any], experiment: Experiment,
         print(f'top-1 and top-5 are of the {labelled} clips with a class that the model knows')
     print('PSNR in dB: peak 1, audio in [-1, 1] (peak 2 would add 6.02 dB)')
     if results['skipped']:
-        print(f'skipped {len(results["skipped"])}:')
-        for clip in results['skipped']:
+        print(f'skipped {results["skipped"]}:')
+        for clip in results['skipped_clips']:
             print(f'  {clip["name"]}: {clip["reason"]}')
     print('written:')
     for path in written:

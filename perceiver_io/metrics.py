@@ -1,8 +1,8 @@
 """PSNR and accuracy, and what is meant by them.
 
-The paper gives no definition of its PSNR; these are ours. Peak 1 for both modalities, the video in [0, 1]
-and the audio in [-1, 1]: with the audio's whole range as the peak (2) every audio PSNR would be 6.02 dB
-higher. A reconstruction is clipped to the range of its modality first.
+The paper gives no definition of its PSNR; these are ours. Peak 1 for both modalities, the video in
+[0, 1] and the audio in [-1, 1]: with the audio's whole range as the peak (2) every audio PSNR would
+be 6.02 dB higher. A reconstruction is clipped to the range of its modality first.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""The optimizer. The paper names LAMB and leaves the rest of it open: see `configs/kinetics700.py`."""
+"""The optimizer. The paper leaves it open for this task: see `configs/kinetics700.py`."""
 
 import dataclasses
 

@@ -6,10 +6,10 @@ array is wanted. All tables are made here, in numpy, once, and are the same numb
 inference, on every device.
 
 Rounding is part of the model. The highest audio band is sin(pi * 15360 * x): rounding its argument
-to float32 moves the feature by up to 1e-2, and the released weights were trained and shown with rounded
-arguments. They are therefore rounded here step by step as XLA rounds the original's expression when it
-compiles it (divisions by a constant become products with its reciprocal); only the sine and cosine
-of the rounded argument are taken in float64.
+to float32 moves the feature by up to 1e-2, and the released weights were trained and shown with
+rounded arguments. They are therefore rounded here step by step as XLA rounds the original's
+expression when it compiles it (divisions by a constant become products with its reciprocal); only
+the sine and cosine of the rounded argument are taken in float64.
 """
 
 import dataclasses

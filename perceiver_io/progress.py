@@ -18,8 +18,8 @@ class NotFinite(ValueError):
 class TrainingLog:
     """Takes the metrics of every step, shows them, writes some, and stops the run if one is NaN.
 
-    A step's metrics are fetched when the next step has been handed to the device, so that the device
-    never waits for the host; `flush` fetches the last ones, before anything of them is saved.
+    A step's metrics are fetched when the next step has been handed to the device, so that the
+    device never waits for the host; `flush` fetches the last ones, before anything is saved.
 
     Args:
         writer: for the metrics of every `log_every`-th step.
@@ -96,7 +96,7 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
 
 def _line(metrics: Mapping[str, float]) -> str:
     """The few numbers that fit on the live line."""
-    short = {'loss/video': 'video {:.4f}', 'loss/audio': 'audio {:.4f}', 'loss/label': 'label {:.3f}',
-             'video_psnr': 'video {:.1f} dB', 'audio_psnr': 'audio {:.1f} dB',
-             'examples_per_second': '{:.3g} examples/s'}
+    short = {'loss/video': 'video {:.4f}', 'loss/audio': 'audio {:.4f}',
+             'loss/label': 'label {:.3f}', 'video_psnr': 'video {:.1f} dB',
+             'audio_psnr': 'audio {:.1f} dB', 'examples_per_second': '{:.3g} examples/s'}
     return ', '.join(text.format(metrics[name]) for name, text in short.items() if name in metrics)

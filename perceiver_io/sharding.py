@@ -1,7 +1,7 @@
 """The mesh, and how arrays lie on it. One device is a 1 x 1 mesh and takes the same path.
 
-Axes: `data` divides the examples of a batch, `context` the frames and samples of each example, and with
-them the tokens. Parameters are on every device.
+Axes: `data` divides the examples of a batch, `context` the frames and samples of each example, and
+with them the tokens. Parameters are on every device.
 """
 
 import dataclasses
@@ -60,9 +60,9 @@ def check_divisible(mesh: Mesh, *, batch_size: int, frames: int, accumulate: int
     """Raises ValueError, saying what to change, where a batch does not fit the mesh."""
     data, context = mesh.shape['data'], mesh.shape['context']
     if batch_size % (data * accumulate):
-        raise ValueError(
-            f'{batch_size=} must be divisible by {data * accumulate}: {data} devices along the mesh '
-            f'axis "data" times accumulate={accumulate}')
+        parts = f' times {accumulate=}' if accumulate > 1 else ''
+        raise ValueError(f'{batch_size=} must be divisible by {data * accumulate}, the '
+                         f'{data} devices along the mesh axis "data"{parts}')
     if frames % context:
         raise ValueError(f'{frames=} must be divisible by the mesh axis context={context}')
 

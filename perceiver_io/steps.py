@@ -69,8 +69,8 @@ def init_state(model: Autoencoder, optimizer: optax.GradientTransformation, seed
 def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig) -> Callable:
     """loss(params, clip, seed, step) -> (total, metrics) of a batch of clips.
 
-    Every example's label is hidden with probability `label_masked`; the same random pixels and audio
-    patches are decoded for all examples of the batch.
+    Every example's label is hidden with probability `label_masked`; the same random pixels and
+    audio patches are decoded for all examples of the batch.
     """
     config = model.config
 
@@ -114,8 +114,8 @@ def make_train_step(model: Autoencoder, optimizer: optax.GradientTransformation,
                     accumulate: int = 1) -> Callable:
     """step(state, clip) -> (state, metrics), jitted; the state is donated.
 
-    With `accumulate` > 1 the batch is taken in so many parts, one after the other, whose gradients are
-    averaged: the memory of a part, the update of the whole.
+    With `accumulate` > 1 the batch is taken in so many parts, one after the other, whose gradients
+    are averaged: the memory of a part, the update of the whole.
     """
     value_and_grad = jax.value_and_grad(make_loss(model, weights, sampling), has_aux=True)
 

@@ -66,7 +66,8 @@ def results(config: AutoencoderConfig, evaluation: Evaluation,
     return row | {
         'clips': evaluation.summary['clips'],
         'labelled_clips': evaluation.summary['labelled_clips'],
-        'skipped': skipped, 'predictors': evaluation.predictors, 'definitions': DEFINITIONS}
+        'skipped': len(skipped), 'skipped_clips': skipped,
+        'predictors': evaluation.predictors, 'definitions': DEFINITIONS}
 
 
 def to_json(results: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Tokens and queries as a structure: [data | position | padding], the way the model makes them.
 
-An input token is a patch's values, then the code of its place, then a learned padding up to the width
-common to all modalities. A query is the same without the values. Kept apart, the parts that no
-example changes stay small; `dense` joins them into the array that the original works on.
+An input token is a patch's values, then the code of its place, then a learned padding up to the
+width common to all modalities. A query is the same without the values. Kept apart, the parts that
+no example changes stay small; `dense` joins them into the array that the original works on.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class Tokens:
     """The tokens, or the queries, of one modality.
 
     Attributes:
-        data: [b, m, c] values, or [m, c] where they are learned and the same for every example, or None.
+        data: [b, m, c] values; [m, c] where they are learned, the same for every example; or None.
         position: the grid that the tokens lie on, or None.
         grid: which of the two position grids, LINSPACE or SUBSAMPLED.
         index: int [m], which points of the grid these are; None for all of them.

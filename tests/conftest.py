@@ -19,5 +19,5 @@ def shared_clips() -> pathlib.Path:
     """The folder of real clips that lies beside some checkouts; never part of the project."""
     folder = ROOT.parent / 'shared' / 'clips'
     if not folder.is_dir():
-        pytest.skip('no ../shared/clips beside this checkout: real clips are not part of the project')
+        pytest.skip('no ../shared/clips beside this checkout: real clips are not in the project')
     return folder

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_files import FOLDER, GoldenFile
 
 import perceiver_io
-from golden_files import FOLDER, GoldenFile
 from perceiver_io import losses
 from perceiver_io.io_processors import patch_audio
 

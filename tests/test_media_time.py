@@ -5,8 +5,7 @@ import fractions
 
 import numpy as np
 import pytest
-from media_files import (
-    SIZE, burst, burst_centre, cut_head, frame_times, make_media, read_number)
+from media_files import SIZE, burst, burst_centre, cut_head, frame_times, make_media, read_number
 
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data.media import UnreadableMedia, probe, read_window

@@ -31,7 +31,7 @@ def tone(seconds=2.0, sample_rate=44_100, channels=1):
     return np.repeat(9000 * np.sin(2 * np.pi * 220 * time), channels, 1).astype(np.int16)
 
 
-@pytest.mark.parametrize('channels, sample_rate', [(1, 48_000), (2, 44_100)])
+@pytest.mark.parametrize('channels, sample_rate', [(1, 48_000), (2, 44_100), (1, 1600)])
 def test_what_is_written_is_read(tmp_path, channels, sample_rate):
     video, audio = smooth_video(), tone(2.0, sample_rate, channels)
     write_media(tmp_path / 'clip.mp4', video, audio, frame_rate=25, sample_rate=sample_rate)

@@ -122,7 +122,7 @@ def test_what_table5_json_says(evaluated):
     assert json.loads((out / 'table5.json').read_text()) == json.loads(json.dumps(results))
     assert {'compression', 'raw_compression', 'audio_psnr', 'video_psnr', 'top_1', 'top_5',
             'clips', 'skipped', 'predictors', 'definitions', 'step', 'model'} <= results.keys()
-    assert results['step'] == 3 and results['skipped'] == []
+    assert results['step'] == 3 and results['skipped'] == 0
     assert results['raw_compression'] == (4 * 16 * 16 * 3 + 6400) / (8 * 16)
     assert not (out / 'skipped.csv').exists()
 
@@ -162,8 +162,9 @@ def test_evaluates_another_folder_and_names_what_it_skips(run, clips, work, caps
     results = eval_program.evaluate_run(
         run, out, videos=1, data={'path': str(folder), 'csv': 'list.csv', 'eval_split': 'test'})
     assert (results['clips'], results['labelled_clips']) == (2, 1)
-    assert [clip['name'] for clip in results['skipped']] == ['broken.mp4', 'gone.mp4']
-    assert read_csv(out / 'skipped.csv') == results['skipped']
+    assert [clip['name'] for clip in results['skipped_clips']] == ['broken.mp4', 'gone.mp4']
+    assert read_csv(out / 'skipped.csv') == results['skipped_clips']
+    assert results['skipped'] == 2
     printed = capsys.readouterr().out
     assert 'gone.mp4: there is no such file' in printed and '1 clips with a class' in printed
     assert printed.splitlines()[-1].endswith('_side_by_side.mp4')

@@ -1,13 +1,13 @@
 """A folder of media files, described by a CSV: the one kind of source there is."""
 
-from collections.abc import Sequence
-from concurrent import futures
 import csv as csv_module
 import dataclasses
 import os
 import pathlib
-from typing import NamedTuple
 import zlib
+from collections.abc import Sequence
+from concurrent import futures
+from typing import NamedTuple
 
 import tqdm
 

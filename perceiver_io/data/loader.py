@@ -6,15 +6,15 @@ another place in it. So none of these changes what is trained on.
 """
 
 import atexit
-from collections.abc import Generator, Sequence
 import contextlib
 import functools
-from typing import NamedTuple
 import weakref
+from collections.abc import Generator, Sequence
+from typing import NamedTuple
 
-from absl import flags
 import grain
 import numpy as np
+from absl import flags
 
 from perceiver_io.clip import Clip, ClipSpec
 from perceiver_io.data import folder, media, sampling

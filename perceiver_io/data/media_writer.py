@@ -9,6 +9,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+_AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000,
+              88_200, 96_000)  # Hz
+
 
 class MediaWriter:
     """Writes an MP4 file piece by piece: `with MediaWriter(path, …) as writer: writer.write(…)`.
@@ -23,7 +26,8 @@ class MediaWriter:
         height: of the frames in pixels, or None for a file without picture. H.264 needs even sizes:
             an odd one gains a copy of the last column or row.
         frame_rate: frames per second.
-        sample_rate: samples per second, or None for a file without sound.
+        sample_rate: samples per second, or None for a file without sound. One that AAC does not
+            know is resampled to the next that it does.
         channels: of the sound, 1 or 2.
         crf: x264's constant rate factor; 0 loses only colour resolution, 51 is worst. 18 is ours.
         audio_bit_rate: bits per second of AAC. 128,000 is ours.
@@ -58,11 +62,8 @@ class MediaWriter:
             if width is not None:
                 self._video = self._add_video(width, height, frame_rate, crf)
             if sample_rate is not None:
-                self._audio = self._container.add_stream(
-                    'aac', rate=sample_rate, layout='mono' if channels == 1 else 'stereo')
-                self._audio.bit_rate = audio_bit_rate
-                # Faster than the default coder, and nearer to pure tones.
-                self._audio.options = {'aac_coder': 'fast'}
+                self._sample_rate = sample_rate
+                self._audio = self._add_audio(sample_rate, audio_bit_rate)
         except BaseException:
             self._discard()
             raise
@@ -76,6 +77,15 @@ class MediaWriter:
         stream.pix_fmt = 'yuv420p'
         stream.gop_size = max(1, round(rate))  # a key frame a second: cheap to seek in
         stream.colorspace, stream.color_range = Colorspace.ITU709, ColorRange.MPEG
+        return stream
+
+    def _add_audio(self, sample_rate, bit_rate):
+        # AAC knows only these rates; PyAV resamples what is written to the one that is opened.
+        rate = next((rate for rate in _AAC_RATES if rate >= sample_rate), _AAC_RATES[-1])
+        stream = self._container.add_stream(
+            'aac', rate=rate, layout='mono' if self._channels == 1 else 'stereo')
+        stream.bit_rate = bit_rate
+        stream.options = {'aac_coder': 'fast'}  # faster than the default, and nearer to pure tones
         return stream
 
     def write(self, video: np.ndarray | None = None, audio: np.ndarray | None = None) -> None:
@@ -109,8 +119,8 @@ class MediaWriter:
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(audio).reshape(1, -1), format='s16',
             layout='mono' if self._channels == 1 else 'stereo')
-        frame.sample_rate = self._audio.rate
-        frame.time_base = fractions.Fraction(1, self._audio.rate)
+        frame.sample_rate = self._sample_rate
+        frame.time_base = fractions.Fraction(1, self._sample_rate)
         frame.pts = self._samples
         self._samples += len(audio)
         return frame

@@ -6,11 +6,11 @@ of it is ours; its purpose is a data set that anyone can have, and that a small 
 """
 
 import colorsys
-from concurrent import futures
 import csv
 import os
 import pathlib
 import zlib
+from concurrent import futures
 
 import numpy as np
 import tqdm

@@ -17,8 +17,14 @@ from av.video.reformatter import VideoReformatter
 
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data.containers import (
-    UnreadableMedia, duration, main_stream, packets_from, seeks_exactly, stream_start,
-    times_are_scrambled)
+    UnreadableMedia,
+    duration,
+    main_stream,
+    packets_from,
+    seeks_exactly,
+    stream_start,
+    times_are_scrambled,
+)
 
 cv2.setNumThreads(1)  # a frame is little work: it is the loader that reads many clips at once
 
