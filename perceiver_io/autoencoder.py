@@ -175,7 +175,8 @@ class Autoencoder:
         output = jax.lax.map(decode_chunk, jnp.arange(chunks))
 
         def whole(x, modality):
-            return jnp.moveaxis(x, 0, 1).reshape(len(latents), -1, x.shape[-1])[:, :points[modality]]
+            x = jnp.moveaxis(x, 0, 1).reshape(len(latents), -1, x.shape[-1])
+            return x[:, :points[modality]]
 
         return Output(
             video=None if output.video is None else whole(output.video, 'video'),
@@ -194,7 +195,8 @@ class Autoencoder:
             if value is None:
                 raise ValueError(f'{modality}=None: this model has {modality}, give [b, *{shape}]')
             if value.shape[1:] != shape:
-                raise ValueError(f'{modality} {value.shape} must be [b, *{shape}], as the config says')
+                raise ValueError(
+                    f'{modality} {value.shape} must be [b, *{shape}], as the config says')
             batches.add(value.shape[0])
         if len(batches) > 1:
             raise ValueError(f'video, audio and label have different batch sizes: {batches}')

@@ -40,7 +40,7 @@ class AutoencoderConfig:
             token, query, key and value, as the original; 'exact' needs a fifth of the arithmetic.
         remat: make each self-attend's activations again in the backward pass: a third of the memory
             of these layers for a third more of their arithmetic.
-        decode_memory: bytes that the queries decoded at a time may take; it does not change the result.
+        decode_memory: bytes that the queries decoded at a time may take; the result is the same.
             0 for 16 MiB on a CPU, whose caches that suits (256 MiB took 1.2 times as long on 2
             cores), and 1 GiB on an accelerator.
     """
@@ -83,7 +83,8 @@ class AutoencoderConfig:
         unknown = set(self.modalities) - set(PARAMETER_NAMES)
         if unknown or not {'video', 'audio'} & set(self.modalities):
             raise ValueError(
-                f'modalities={self.modalities} must be some of {tuple(PARAMETER_NAMES)}, with video or audio')
+                f'modalities={self.modalities} must be some of {tuple(PARAMETER_NAMES)}, with '
+                'video or audio')
         may_be_zero = ('input_padding', 'query_padding', 'decode_memory')
         counts = [field.name for field in dataclasses.fields(self)
                   if field.type is int and field.name not in may_be_zero]
@@ -145,7 +146,8 @@ class AutoencoderConfig:
     def token_channels(self) -> int:
         """Width of an input token: 704."""
         widths = {
-            'video': math.prod(self.video_patch) * self.channels + self.video_tokens_position.channels,
+            'video': (math.prod(self.video_patch) * self.channels
+                      + self.video_tokens_position.channels),
             'audio': self.audio_patch + self.audio_position.channels,
             'label': self.classes}
         return max(widths[modality] for modality in self.modalities) + self.input_padding

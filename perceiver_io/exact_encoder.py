@@ -7,9 +7,9 @@ C the subtraction of a row's mean, layer norm is C x / s * g + o, and
     outputs = sum_j a_j v_j = (C sum_j a_j x_j / s_j * g + o) W_v + b_v
 
 so that the queries are projected into token space, attend to the raw tokens there, and their means
-are projected back: 784 rows instead of 52,097. In token space a token costs a 48-channel product and
-a few additions (`separable.py`). Weights exist for one tile of tokens at a time, in the forward pass
-and again in the backward pass.
+are projected back: 784 rows instead of 52,097. In token space a token costs a product over its 48
+values and a few additions (`separable.py`). Attention weights exist for one tile of tokens at a
+time, in the forward pass and again in the backward pass.
 """
 
 import math
@@ -101,7 +101,7 @@ def mean_token(rows: jax.Array, tokens: Sequence[Tokens], batch: int,
 
 
 def _mean_of_part(rows, part, batch, dtype):
-    """Means [b, r, d] over the tokens of one modality, and log of the sum of exponentials [b, r]."""
+    """Means [b, r, d] over the tokens of one modality; log [b, r] of the sum of exponentials."""
     if part.position is None:
         return _mean_of_dense(rows, part.dense(batch, jnp.float32))
     grid = part.position.shape
@@ -163,7 +163,7 @@ def _forward(rows, data, inverse):
              jax.tree.map(lambda x: jnp.zeros((b, *x.shape)), kept))
     (highest, mass, sums), (marginals, highests) = jax.lax.scan(
         step, start, tiles.cut_all(table, data, inverse))
-    marginals *= jnp.exp(highests - highest)[..., None]  # they were left at the maximum of their time
+    marginals *= jnp.exp(highests - highest)[..., None]  # each was left at the maximum of its time
     sums = tiles.insert(sums, tiles.join(marginals, 2))
     means = jax.tree.map(lambda x: x / _expand(mass, x), sums)
     log_mass = highest + jnp.log(mass)
@@ -205,8 +205,8 @@ _softmax_mean.defvjp(_forward, _backward)
 class _Tiles:
     """Cuts a grid along one axis into tiles of at most TILE tokens, or of one index.
 
-    The axis is the second, where there is one: the first may be sharded, and every device then takes
-    its share of every tile. For the same reason a tile takes indices at equal distances.
+    The axis is the second, where there is one: the first may be sharded, and every device then
+    takes its share of every tile. For the same reason a tile takes indices at equal distances.
     """
 
     def __init__(self, grid: tuple[int, ...]):

@@ -1,8 +1,8 @@
 """Inner products with structured tokens, without the tokens.
 
 A token x_j = [u_j | p_j | c] (see `tokens.py`) meets the rest of the network only in inner products
-with rows of its width, and in weighted sums. The code p_j of a grid point is a function of t, next to
-one of y, next to one of x, so that
+with rows of its width, and in weighted sums. The code p_j of a grid point is a function of t, next
+to one of y, next to one of x, so that
 
     x_j . row = u_j . data + axes[0][t] + axes[1][y] + axes[2][x] + constant
 
@@ -56,8 +56,8 @@ def lower(sums: Rows, tokens: Tokens) -> jax.Array:
 def inverse_deviation(tokens: Tokens) -> jax.Array:
     """1 / sqrt(variance + epsilon) of every token's channels, [b or 1, *grid], float32.
 
-    From sums and sums of squares of the three parts. The difference of the two is safe here: a
-    Fourier code has mean square 1/2 around any mean that data and padding could give the token.
+    From sums and sums of squares of the three parts. Their difference is safe: the sines and
+    cosines of a Fourier code keep the variance of any token well above the rounding of its mean.
     """
     position = tokens.position
     total = square = jnp.float32(0)

@@ -1,0 +1,78 @@
+"""How the exact path grows with pixels, frames and latents.
+
+    python benchmarks/scaling.py
+
+One clip reconstructed whole, and one training step of batch 1: seconds and XLA's temporary memory,
+with the slope of each over the range (1: linear, 2: quadratic), and a plot beside the numbers.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from benchmarks import measure, reconstruct, train_step  # noqa: E402
+from benchmarks.plot import log_log_plot  # noqa: E402
+from perceiver_io import Autoencoder, AutoencoderConfig  # noqa: E402
+
+RANGES = {  # what grows: the values, and the config of one
+    'pixels': ((112, 160, 224, 320, 448), lambda size: dict(height=size, width=size)),
+    'frames': ((8, 16, 32, 64), lambda frames: dict(frames=frames)),
+    'latents': ((98, 196, 392, 784, 1568), lambda latents: dict(latents=latents)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--runs', type=int, default=3)
+    parser.add_argument('--output', default='runs/benchmarks/scaling.json')
+    args = parser.parse_args()
+
+    rows = []
+    for name, (values, sizes) in RANGES.items():
+        for value in values:
+            config = AutoencoderConfig(**sizes(value))
+            count = config.height * config.width if name == 'pixels' else value
+            rows.append({'grows': name, 'count': count} | measure_one(config, args.runs))
+
+    measures = [name for name in rows[0] if name not in ('grows', 'count')]
+    slopes = {
+        grows: {name: slope([row for row in rows if row['grows'] == grows], name)
+                for name in measures} for grows in RANGES}
+    measure.report(args.output, rows, slopes=slopes)
+    for name in measures:
+        target = pathlib.Path(args.output).with_name(f'scaling_{name.replace(" ", "_")}.svg')
+        log_log_plot(target, name, {
+            f'{grows}, slope {slopes[grows][name]:.2f}':
+                [(row['count'], row[name]) for row in rows if row['grows'] == grows]
+            for grows in RANGES})
+
+
+def measure_one(config: AutoencoderConfig, runs: int) -> dict[str, float]:
+    model = Autoencoder(config)
+    params = reconstruct.random_params(config)
+    clip = dict(video=np.zeros((1, *config.video_shape, 3), np.float32),
+                audio=np.zeros((1, config.samples, 1), np.float32))
+    whole = reconstruct.whole_clip(model).lower(params, clip).compile()
+    step, state, batch = train_step.prepare(config, 1)
+    step = step.lower(state, batch).compile()
+    seconds = measure.medians(measure.interleaved({
+        'reconstruct': lambda: whole(params, clip),
+        'train step': train_step.Repeated(step, state, batch)}, runs))
+    return {'reconstruct s': seconds['reconstruct'],
+            'reconstruct mb': measure.memory(whole)['temporary_mb'],
+            'train step s': seconds['train step'],
+            'train step mb': measure.memory(step)['temporary_mb']}
+
+
+def slope(rows: list[dict], name: str) -> float:
+    """Of the straight line through the logarithms, by least squares."""
+    x, y = np.log([[row['count'], row[name]] for row in rows]).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+if __name__ == '__main__':
+    main()
