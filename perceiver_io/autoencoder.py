@@ -47,8 +47,10 @@ class Autoencoder:
 
     def __init__(self, config: AutoencoderConfig):
         self.config = config
-        self._encoder = hk.transform(functools.partial(_encode, config))
-        self._decoder = hk.transform(functools.partial(_decode, config))
+        self._encode = jax.jit(
+            hk.transform(functools.partial(_encode, config)).apply, static_argnums=6)
+        self._decode = jax.jit(
+            hk.transform(functools.partial(_decode, config)).apply, static_argnums=5)
 
     def init(self, rng: jax.Array) -> hk.Params:
         """Fresh parameters, drawn as the original draws them."""
@@ -98,7 +100,7 @@ class Autoencoder:
             label_masked = jnp.ones((batch,), bool)
         elif label_masked is None:
             label_masked = jnp.zeros((batch,), bool)
-        return self._encoder.apply(
+        return self._encode(
             params, rng, video, audio, label, label_masked, rng is not None)
 
     def decode(self, params: hk.Params, latents: jax.Array, *,
@@ -122,7 +124,7 @@ class Autoencoder:
         expected = (config.latents, config.latent_channels)
         if latents.ndim != 3 or latents.shape[1:] != expected:
             raise ValueError(f'latents {latents.shape} must be [b, n, d] with (n, d)={expected}')
-        return self._decoder.apply(params, None, latents, video_index, audio_index, grid)
+        return self._decode(params, None, latents, video_index, audio_index, grid)
 
     def reconstruct(self, params: hk.Params, *, video: jax.Array | None = None,
                     audio: jax.Array | None = None, label: jax.Array | None = None,
