@@ -123,7 +123,8 @@ def hand_count(config: AutoencoderConfig, batch: int) -> float:
     """
     n, d, width = config.latents, config.latent_channels, config.token_channels
     video_tokens, audio_tokens = config.video_tokens_position.size, config.audio_patches
-    queries = SAMPLING.video_queries + SAMPLING.audio_queries + 1
+    queries = (min(SAMPLING.video_queries, config.video_query_position.size)
+               + min(SAMPLING.audio_queries, config.audio_patches) + 1)
     q_width, out = config.query_channels, config.decoder_channels
     exact = config.attention == 'exact'
 
