@@ -7,32 +7,38 @@ import os
 import pathlib
 import platform
 import re
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jaxlib
 import numpy as np
 
 
-def interleaved(functions: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
-    """Seconds of every run of each function, all run in turn, after one run that is not counted."""
+class Times(NamedTuple):
+    """Medians over the runs: on the clock, and of the processor, all cores together.
+
+    On a machine that is shared the second is the steadier one.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+def interleaved(functions: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, Times]:
+    """The times of each function, all run in turn, after one run each that is not counted."""
     for function in functions.values():
         jax.block_until_ready(function())
-    seconds = {name: [] for name in functions}
+    times = {name: [] for name in functions}
     for _ in range(runs):
         for name, function in functions.items():
-            start = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             jax.block_until_ready(function())
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {name: statistics.median(runs) for name, runs in seconds.items()}
+            times[name].append(
+                (time.perf_counter() - clock, time.process_time() - processor))
+    return {name: Times(*np.median(one, axis=0).tolist()) for name, one in times.items()}
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, float]:
@@ -97,10 +103,10 @@ def _flops_of(lines: Sequence[str]) -> int:
 
 
 def matmul_peak(dtype: str, size: int = 4096) -> float:
-    """FLOP/s of a matrix product of this size, what the device can do: the best of 5."""
+    """FLOP/s of a matrix product of this size: what the device can do."""
     x = jax.numpy.ones((size, size), dtype)
     product = jax.jit(lambda x: x @ x)
-    return 2 * size**3 / min(interleaved({'': lambda: product(x)}, 5)[''])
+    return 2 * size**3 / interleaved({'': lambda: product(x)}, 5)[''].seconds
 
 
 def environment() -> dict[str, str]:

@@ -56,16 +56,18 @@ def main() -> None:
     def run(name, *more):
         return functools.partial(programs[name], params, clip, *more)
 
-    seconds = measure.medians(measure.interleaved(
-        {name: run(name, 5) if 'notebook' in name else run(name) for name in programs}, args.runs))
-    seconds['plain, notebook float32'] *= NOTEBOOK_CHUNKS
+    times = measure.interleaved(
+        {name: run(name, 5) if 'notebook' in name else run(name) for name in programs}, args.runs)
+    notebook = times['plain, notebook float32']
+    times['plain, notebook float32'] = measure.Times(*[NOTEBOOK_CHUNKS * time for time in notebook])
 
     rows = []
     for name, program in programs.items():
-        dtype = name.split()[-1]
+        exact = times['exact ' + name.split()[-1]]
         rows.append({
-            'way': name, 'seconds': seconds[name], 'extrapolated': 'notebook' in name,
-            'exact is faster by': seconds[name] / seconds[f'exact {dtype}'],
+            'way': name, **times[name]._asdict(), 'extrapolated': 'notebook' in name,
+            'exact is faster by': times[name].seconds / exact.seconds,
+            'in cpu': times[name].cpu_seconds / exact.cpu_seconds,
             **measure.memory(program)})
     outputs = {name: program(params, clip) for name, program in programs.items()
                if 'notebook' not in name}

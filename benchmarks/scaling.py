@@ -59,12 +59,12 @@ def measure_one(config: AutoencoderConfig, runs: int) -> dict[str, float]:
     whole = reconstruct.whole_clip(model).lower(params, clip).compile()
     step, state, batch = train_step.prepare(config, 1)
     step = step.lower(state, batch).compile()
-    seconds = measure.medians(measure.interleaved({
+    times = measure.interleaved({
         'reconstruct': lambda: whole(params, clip),
-        'train step': train_step.Repeated(step, state, batch)}, runs))
-    return {'reconstruct s': seconds['reconstruct'],
+        'train step': train_step.Repeated(step, state, batch)}, runs)
+    return {'reconstruct cpu s': times['reconstruct'].cpu_seconds,
             'reconstruct mb': measure.memory(whole)['temporary_mb'],
-            'train step s': seconds['train step'],
+            'train step cpu s': times['train step'].cpu_seconds,
             'train step mb': measure.memory(step)['temporary_mb']}
 
 

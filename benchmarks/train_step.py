@@ -60,15 +60,17 @@ def compare(config: AutoencoderConfig, batch: int, args: argparse.Namespace,
         if name == 'exact' or memory < 1000 * args.plain_gigabytes:
             runs[name] = Repeated(compiled, state, clip)
         rows[name] = {'latents': config.latents, 'batch': batch, 'path': name, 'seconds': None,
-                      'examples/s': None, 'temporary_mb': memory,
+                      'cpu_seconds': None, 'examples/s': None, 'temporary_mb': memory,
                       'GFLOP/example': program_flops(one, batch) / batch / 1e9,
                       'by hand': hand_count(one, batch) / batch / 1e9}
-    for name, seconds in measure.medians(measure.interleaved(runs, args.runs)).items():
-        rows[name] |= {'seconds': seconds, 'examples/s': batch / seconds}
+    times = measure.interleaved(runs, args.runs)
+    for name, time in times.items():
+        rows[name] |= time._asdict() | {'examples/s': batch / time.seconds}
         if peak:
-            rows[name]['of peak'] = rows[name]['GFLOP/example'] * 1e9 * batch / seconds / peak
-    if 'plain' in runs:
-        rows['exact']['faster by'] = rows['plain']['seconds'] / rows['exact']['seconds']
+            rows[name]['of peak'] = rows[name]['GFLOP/example'] * 1e9 * batch / time.seconds / peak
+    if 'plain' in times:
+        rows['exact']['faster by'] = times['plain'].seconds / times['exact'].seconds
+        rows['exact']['in cpu'] = times['plain'].cpu_seconds / times['exact'].cpu_seconds
     rows['exact']['of the memory'] = rows['exact']['temporary_mb'] / rows['plain']['temporary_mb']
     return list(rows.values())
 
@@ -121,7 +123,8 @@ def hand_count(config: AutoencoderConfig, batch: int) -> float:
     """
     n, d, width = config.latents, config.latent_channels, config.token_channels
     video_tokens, audio_tokens = config.video_tokens_position.size, config.audio_patches
-    queries = SAMPLING.video_queries + SAMPLING.audio_queries + 1
+    queries = (min(SAMPLING.video_queries, config.video_query_position.size)
+               + min(SAMPLING.audio_queries, config.audio_patches) + 1)
     q_width, out = config.query_channels, config.decoder_channels
     exact = config.attention == 'exact'
 
