@@ -33,7 +33,7 @@ def test_run_it(tmp_path):
         done = subprocess.run([sys.executable, *arguments[1:]], cwd=ROOT, text=True,
                               capture_output=True, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert 'mean colour' in done.stdout and '88x' in done.stdout
+    assert 'mean colour' in done.stdout and '88.0x' in done.stdout
     last = pathlib.Path(done.stdout.split()[-1])
     assert last.name.endswith('_side_by_side.mp4') and last.stat().st_size > 1000
 

@@ -19,7 +19,7 @@ from perceiver_io.progress import NotFinite, check_finite
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TINY = {
-    'model.frames': 2, 'model.height': 16, 'model.width': 16, 'model.audio_patch': 192,
+    'model.frames': 4, 'model.height': 16, 'model.width': 16, 'model.audio_patch': 192,
     'model.latents': 8, 'model.latent_channels': 16, 'model.self_attends': 1,
     'model.decoder_channels': 16, 'model.label_query_channels': 16, 'model.video_bands': 3,
     'model.audio_bands': 4, 'data.render_train': 12, 'data.render_val': 6,
@@ -70,10 +70,10 @@ def test_a_run_leaves_what_it_promises(finished):
 
 def test_load_gives_the_model_back(finished):
     model, params = perceiver_io.load(finished)
-    clip = {'video': np.zeros((1, 2, 16, 16, 3), np.float32),
-            'audio': np.zeros((1, 3840, 1), np.float32)}
+    clip = {'video': np.zeros((1, 4, 16, 16, 3), np.float32),
+            'audio': np.zeros((1, 7680, 1), np.float32)}
     output = model.reconstruct(params, **clip)
-    assert output.video.shape == (1, 2, 16, 16, 3) and output.label.shape == (1, 6)
+    assert output.video.shape == (1, 4, 16, 16, 3) and output.label.shape == (1, 6)
     assert np.isfinite(output.audio).all()
 
 
