@@ -53,12 +53,13 @@ def test_the_data_know_no_network_and_no_jax():
     assert len(data) > 5
     for module in data:
         own = {name for name in IMPORTS[module] if name in IMPORTS}
-        assert own <= data | {'clip'}, module
+        assert own <= data | {'clip', 'kinetics700'}, module
         assert not {'jax', 'haiku', 'optax'} & IMPORTS[module], module
 
 
-def test_the_clip_knows_nothing():
-    assert not {name for name in IMPORTS['clip'] if name in IMPORTS} | {'jax'} & IMPORTS['clip']
+@pytest.mark.parametrize('module', ['clip', 'kinetics700'])
+def test_what_both_know_knows_nothing(module):
+    assert not {name for name in IMPORTS[module] if name in IMPORTS} | {'jax'} & IMPORTS[module]
 
 
 def test_imports_run_one_way():
