@@ -45,7 +45,7 @@ def test_records(clips, open_csv):
     assert names(source) == ['a.mp4', 'b.mp4'] and not source.skipped
     assert [record.label for record in source.records] == [1, 0]
     record = source.records[0]
-    assert record.path == str(clips / 'a.mp4') and record.has_audio
+    assert record.media == str(clips / 'a.mp4') and record.has_audio
     assert record.seconds == pytest.approx(0.4, abs=0.01)
     assert pickle.loads(pickle.dumps(source)) == source
 
