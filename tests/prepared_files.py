@@ -28,8 +28,8 @@ class TestClips(tfds.core.GeneratorBasedBuilder):
         super().__init__(file_format='array_record', **kwargs)
 
     def _info(self):
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict({
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict({
                 'media': tfds.features.Text(), 'name': tfds.features.Text(),
                 'label': tfds.features.ClassLabel(names=self._classes),
                 'seconds': np.float64, 'has_audio': np.bool_}),

@@ -116,8 +116,8 @@ def in_fraction(name: str, fraction: float) -> bool:
 def none_usable(where: str, skipped: Sequence[tuple[str, str]]) -> ValueError:
     """The error to raise where a split has no record."""
     if not skipped:
-        return ValueError(f'no clip of {where} is asked for: set another split, or a larger '
-                          'data.fraction, or other data.classes')
+        return ValueError(f'{where} has no clip that is asked for: set another split, other '
+                          'data.classes or a larger data.fraction')
     reasons = '; '.join(f'{name}: {reason}' for name, reason in skipped[:3])
     return ValueError(f'no usable clip in {where}: {len(skipped)} skipped '
                       f'({reasons}{"; ..." if len(skipped) > 3 else ""})')
