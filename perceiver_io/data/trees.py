@@ -148,10 +148,19 @@ def _files(folders: list[pathlib.Path], counts: collections.Counter
             for path in sorted(entry.iterdir()) if is_class else [entry]:
                 if path.name.startswith('.') or entry.name.startswith('.'):
                     counts['hidden'] += 1
-                elif path.suffix.lower() not in _SUFFIXES:
+                elif path.suffix.lower() not in _SUFFIXES or not _is_text(path.name):
                     counts['other'] += 1
                 else:
                     yield entry.name if is_class else '', path
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name read from the disk is UTF-8: records can hold no other."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _form(split_folders: list[str], class_folders: set[str]) -> str:
