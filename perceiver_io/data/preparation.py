@@ -145,7 +145,7 @@ class Work:
         return _manifest(self.folder, self.settings, clips, part)
 
 
-def cut(clips: Sequence[Listed], size: int = SHARD_CLIPS) -> list[tuple[Listed, ...]]:
+def cut(clips: Sequence[Listed], size: int) -> list[tuple[Listed, ...]]:
     """The clips in parts of `size`, none of which has clips of two splits."""
     splits = {}
     for clip in clips:

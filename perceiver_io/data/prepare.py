@@ -9,12 +9,12 @@ import sys
 from absl import flags, logging
 
 from perceiver_io import cli
-from perceiver_io.data import transcode
+from perceiver_io.data import rendered, transcode
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('source', None, 'Folder of the clips; for `rendered`, where they are drawn '
-                        'to if they are not there.', required=True)
+    flags.DEFINE_string('source', None, 'Folder of the clips; for `rendered`, one where they are '
+                        'drawn if they are not there.', required=True)
     flags.DEFINE_string('dataset_dir', None, 'Folder of prepared datasets, as TFDS lays them out.',
                         required=True)
     flags.DEFINE_enum('name', 'kinetics700_2020', ['kinetics700_2020', 'av_folder', 'rendered'],
@@ -34,6 +34,11 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise ValueError(f'{argv[1]!r} is no flag: give the folder as --source=FOLDER')
     values = flags.FLAGS
+    source = pathlib.Path(values.source).expanduser()
+    if values.name == 'rendered':
+        source = rendered.render_folder(source)
+    elif not source.is_dir():
+        raise ValueError(f'no folder {source}: give the folder that holds the clips as --source')
     options = values.beam_pipeline_options
     if options is not None:
         options = _beam_options(options)
@@ -46,9 +51,6 @@ def main(argv: list[str]) -> int:
     builder = tfds_builders.BUILDERS[values.name](
         data_dir=values.dataset_dir, config=config, workers=values.workers,
         min_seconds=values.min_seconds, missing_audio=values.missing_audio, csv=values.csv)
-    source = pathlib.Path(values.source).expanduser()
-    if values.name != 'rendered' and not source.is_dir():
-        raise ValueError(f'no folder {source}: give the folder that holds the clips as --source')
     prepared = builder.is_prepared()
     if prepared:
         builder.check_settings()

@@ -86,7 +86,7 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         work = preparation.Work(
             self.work_folder(), self._settings,
             functools.partial(_write_shard, classes=listing.classes))
-        shards = preparation.cut(listing.clips)
+        shards = preparation.cut(listing.clips, preparation.SHARD_CLIPS)
         with work.locked():
             self._remove_leftovers()
             if download_config.beam_options or download_config.beam_runner:
@@ -180,13 +180,13 @@ class AvFolder(ClipsBuilder):
 
 
 class Rendered(ClipsBuilder):
-    """The clips that `rendered` draws, into the folder given where they are not there yet."""
+    """The clips that `rendered.render_folder` drew into the folder."""
 
     name = 'rendered'
     classes = rendered.CLASSES
 
     def _list(self, source: pathlib.Path) -> trees.Listing:
-        listing = trees.list_folder(rendered.render_folder(source))
+        listing = trees.list_folder(source)
         index = {name: number for number, name in enumerate(rendered.CLASSES)}
         clips = tuple(clip._replace(label=index[clip.class_name]) for clip in listing.clips)
         return dataclasses.replace(listing, clips=clips, classes=rendered.CLASSES)
@@ -202,7 +202,7 @@ def features(classes: Sequence[str] | None) -> tfds.features.FeaturesDict:
         'media': tfds.features.Text(doc='A media file.'),
         'name': tfds.features.Text(doc='Of the clip, unique in its split.'),
         'label': tfds.features.ClassLabel(names=classes and list(classes), doc='-1: withheld.'),
-        'seconds': tfds.features.Scalar(np.float64, doc='Length of the picture.'),
+        'seconds': tfds.features.Scalar(np.float32, doc='Of picture; exact in the index.'),
         'has_audio': tfds.features.Scalar(np.bool_, doc='Whether there is sound.'),
     })
 

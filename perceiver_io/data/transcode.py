@@ -89,13 +89,13 @@ def store(path: str | os.PathLike, settings: Settings, scratch: pathlib.Path) ->
     try:
         _check_bytes(path)
         info = media.probe(path)
+        _check_end(path)
         if not info.has_video:
             raise Rejected('no picture')
         if not info.has_audio and settings.missing_audio == 'skip':
             raise Rejected('no sound')
         if info.seconds < settings.min_seconds - 0.5 / FRAME_RATE:
             raise Rejected('short', f'{info.seconds:.2f} s')
-        _check_end(path)
         if settings.keep_original:
             for _ in media.read_windows(path, _spec(16, 16)):
                 pass

@@ -227,7 +227,7 @@ def _counted(counts: collections.Counter) -> list[str]:
 
 def _without_duplicates(clips: list[Listed]) -> list[Listed]:
     first, result = {}, []
-    for clip in clips:
+    for clip in sorted(clips, key=lambda clip: clip.path):
         other = first.setdefault((clip.split, clip.name), clip)
         if other is not clip and not clip.reason:
             clip = clip._replace(reason='duplicate', detail=f'{other.path} has the same name')
