@@ -26,8 +26,13 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes UTF-8 so that a reader never sees half of it."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes so that a reader never sees half of it."""
     partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    partial.write_text(text, encoding='utf-8', newline='')
+    partial.write_bytes(data)
     os.replace(partial, path)
 
 
