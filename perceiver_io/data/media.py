@@ -7,6 +7,7 @@ start + i / spec.frame_rate, and the sound is what is heard from `start` on.
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Literal
@@ -19,6 +20,7 @@ from perceiver_io.data.containers import (
     UnreadableMedia,
     main_stream,
     open_media,
+    seeks_exactly,
     stream_end,
 )
 from perceiver_io.data.streams import Picture, Sound
@@ -85,7 +87,7 @@ def read_window(media: Media, start: float, spec: ClipSpec) -> Clip:
     """
     if not start >= 0:
         raise ValueError(f'{start=} must be at least 0')
-    with _open_windows(media, start, spec) as window:
+    with _open_windows(media, start, spec, once=True) as window:
         clip, real = window(start)
     if real < spec.frames:
         raise UnreadableMedia(f'it ends before {start + spec.seconds:.2f} s')
@@ -118,11 +120,12 @@ def read_windows(media: Media, spec: ClipSpec,
 
 
 @contextlib.contextmanager
-def _open_windows(media: Media, offset: float,
-                  spec: ClipSpec) -> Iterator[Callable[[float], tuple[Clip, int]]]:
+def _open_windows(media: Media, offset: float, spec: ClipSpec,
+                  once: bool = False) -> Iterator[Callable[[float], tuple[Clip, int]]]:
     """A function from a window's start to (clip, real frames); for ascending starts >= `offset`.
 
-    Picture and sound are read through an opening each, because each seeks to its own place.
+    Picture and sound are read through an opening each, because each seeks to its own place; where
+    the function is called `once`, the sound can have that of the picture, if the format seeks.
     """
     with contextlib.ExitStack() as stack:
         container = stack.enter_context(open_media(media))
@@ -133,10 +136,13 @@ def _open_windows(media: Media, offset: float,
         if not spec.video and not has_audio:
             raise UnreadableMedia('it has no sound')
         timeline = (Picture if has_video else Sound)(container, offset)
-        sound = None
-        if spec.audio and has_audio:
-            sound = Sound(stack.enter_context(open_media(media)), offset, timeline.origin)
         seconds = math.nan if spec.video else probe(media).seconds
+
+        @functools.cache
+        def sound():
+            shared = once and seeks_exactly(container)
+            return Sound(container if shared else stack.enter_context(open_media(media)), offset,
+                         timeline.origin)
 
         def window(start):
             time = timeline.origin + start
@@ -149,8 +155,8 @@ def _open_windows(media: Media, offset: float,
             if spec.audio:
                 audio = np.zeros((spec.samples, 1), np.int16)
                 samples = real * spec.samples_per_frame
-                if sound is not None:
-                    audio[:samples, 0] = sound.window(time, spec)[:samples]
+                if has_audio:
+                    audio[:samples, 0] = sound().window(time, spec)[:samples]
             return Clip(video, audio), real
 
         yield window

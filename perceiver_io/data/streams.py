@@ -195,7 +195,8 @@ class Sound:
                 if frame.sample_rate != self._rate:
                     raise UnreadableMedia('the sample rate of its sound changes')
                 if frame.pts is not None:
-                    heard = round(frame.pts * frame.time_base * self._rate)
+                    unit = frame.time_base
+                    heard = round(frame.pts * unit.numerator * self._rate / unit.denominator)
                     if index is None or abs(heard - index) > _JUMP * self._rate:
                         index = heard
                 elif index is None:
@@ -252,6 +253,8 @@ def _mono(frame):
         samples = (samples - 128.0) / 128
     elif samples.dtype.kind == 'i':
         samples = samples / -float(np.iinfo(samples.dtype).min)
+    if len(samples) == 1:
+        return samples[0].astype(np.float32)
     return samples.mean(axis=0, dtype=np.float32)
 
 
