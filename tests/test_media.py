@@ -2,6 +2,7 @@
 
 import contextlib
 import fractions
+import gc
 import pathlib
 import socket
 
@@ -272,6 +273,21 @@ def test_a_negative_start_is_refused(tmp_path):
     for start in (-0.1, float('nan')):
         with pytest.raises(ValueError, match='at least 0'):
             read_window(path, start, SMALL)
+
+
+def test_nothing_waits_for_the_garbage_collector(tmp_path):
+    """Megabytes of decoded frames would, for each clip."""
+    path = make_media(tmp_path / 'clip.mp4', frame_times(25, 1), sound=np.zeros(48_000))
+    gc.collect()
+    gc.disable()
+    try:
+        for read in reading(path):
+            read()
+        kept = [each for each in gc.get_objects()
+                if isinstance(each, Picture | Sound | av.VideoFrame | av.AudioFrame | av.Packet)]
+    finally:
+        gc.enable()
+    assert not kept
 
 
 def test_nothing_stays_open(tmp_path):
