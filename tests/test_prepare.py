@@ -32,11 +32,13 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(preparation, 'CHUNK_CLIPS', 3)
 
 
-def prepare(name: str, source: pathlib.Path, data_dir: pathlib.Path, **settings) -> pathlib.Path:
+def prepare(name: str, source: pathlib.Path, data_dir: pathlib.Path, beam_options=None,
+            **settings) -> pathlib.Path:
     """The folder of the dataset, prepared in this process."""
     builder = tfds_builders.BUILDERS[name](data_dir=data_dir, workers=0, **settings)
-    builder.download_and_prepare(download_dir=data_dir / 'downloads',
-                                 download_config=tfds.download.DownloadConfig(manual_dir=source))
+    builder.download_and_prepare(
+        download_dir=data_dir / 'downloads', download_config=tfds.download.DownloadConfig(
+            manual_dir=source, beam_options=beam_options))
     return pathlib.Path(builder.data_path)
 
 
@@ -100,6 +102,20 @@ def test_what_a_dataset_tells_without_its_media(tmp_path, contents, small_shards
     assert info.metadata['counts']['train']['rejects'] == reasons
     assert not index['has_audio'].all() or split != 'train'
     assert sorted(path.name for path in folder.parent.iterdir()) == ['1.0.0']
+
+
+def test_apache_beam_gives_the_same(tmp_path, contents, small_shards):
+    options = pytest.importorskip(
+        'apache_beam.options.pipeline_options',
+        reason='Apache Beam is not installed: pip install -r requirements-beam.txt')
+    planted = kinetics_trees.plan(contents, 45, 15)
+    source = kinetics_trees.build('mmaction2', tmp_path / 'source', planted, contents)
+    plain = prepare('kinetics700_2020', source, tmp_path / 'plain')
+    beam = prepare('kinetics700_2020', source, tmp_path / 'beam',
+                   options.PipelineOptions(['--runner=DirectRunner']))
+    assert examples(beam) == examples(plain) and rejects(beam) == rejects(plain)
+    for path in plain.glob('*array_record*'):
+        assert (beam / path.name).read_bytes() == path.read_bytes()
 
 
 def test_originals_are_stored_byte_for_byte(tmp_path, contents, small_shards):
@@ -214,7 +230,7 @@ def test_rendered_clips(tmp_path):
 
 @pytest.mark.parametrize('more, message', [
     (['--source=/nowhere'], 'no folder /nowhere'),
-    (['--beam_pipeline_options=runner=DirectRunner'], 'needs Apache Beam'),
+    (['folder'], 'is no flag: give the folder as --source'),
 ])
 def test_bad_flags_are_refused_in_one_line(tmp_path, more, message):
     done = subprocess.run(command(tmp_path, tmp_path / 'data', *more), cwd=ROOT,
