@@ -13,7 +13,9 @@ import time
 import kinetics_trees
 import numpy as np
 import pytest
+import simple_parsing
 import tensorflow_datasets as tfds
+from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io.data import preparation, rendered, tfds_builders
 from perceiver_io.kinetics700 import CLASSES
@@ -57,6 +59,17 @@ def rejects(folder: pathlib.Path) -> list[tuple[str, str, str]]:
     """(split, file, reason), sorted."""
     with open(folder / 'rejects.csv', newline='') as file:
         return sorted((row['split'], row['file'], row['reason']) for row in csv.DictReader(file))
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids, on Linux."""
+    return [int(child) for child in pathlib.Path(
+        f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    status = pathlib.Path(f'/proc/{pid}/stat')
+    return status.exists() and status.read_text().rsplit(')', 1)[1].split()[0] != 'Z'
 
 
 def test_every_tree_gives_the_same_examples_and_the_planted_rejects(tmp_path, contents,
@@ -140,8 +153,13 @@ def test_killed_and_run_again_it_gives_the_same(tmp_path, contents):
     process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(work.glob('*.media')):
         time.sleep(0.05)
+    children = children_of(process.pid)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while any(map(is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children and not any(map(is_alive, children))
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'train: ' in done.stdout and 'rejected (' in done.stdout
@@ -173,6 +191,30 @@ def test_what_is_done_is_not_done_again(tmp_path, contents, small_shards, monkey
     folder = prepare('kinetics700_2020', source, tmp_path / 'data')
     assert examples(folder) == examples(whole)
     assert not left.exists()
+
+
+def test_an_interruption_costs_a_chunk_at_most(tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(preparation, 'CHUNK_CLIPS', 3)
+    planted = kinetics_trees.plan(contents, 40, 0)
+    source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
+    store, stored = preparation.transcode.store, []
+
+    def store_some(path, *arguments):
+        if len(stored) == 20:
+            raise KeyboardInterrupt
+        stored.append(path)
+        return store(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation.transcode, 'store', store_some)
+        with pytest.raises(KeyboardInterrupt):
+            prepare('kinetics700_2020', source, tmp_path / 'data')
+    again = []
+    monkeypatch.setattr(preparation.transcode, 'store',
+                        lambda path, *more: again.append(path) or store(path, *more))
+    prepare('kinetics700_2020', source, tmp_path / 'data')
+    assert len(set(stored) & set(again)) == 20 % 3
+    assert {pathlib.Path(path).stem for path in stored + again} == {clip.name for clip in planted}
 
 
 def test_other_settings_use_nothing_of_before(tmp_path, contents, small_shards, monkeypatch):
@@ -210,6 +252,18 @@ def test_a_folder_with_a_csv(tmp_path, contents):
     assert tfds.builder_from_directory(folder).info.features['label'].names == [
         'cat, black', 'dog']
     assert rejects(folder) == [('val', 'gone.mp4', 'missing')]
+
+
+def test_tfds_build(tmp_path, contents):
+    """Its command needs TensorFlow to start; what the command does, does not."""
+    (tmp_path / 'labels.csv').write_text('file,label,split\nb.mp4,dog,train\n')
+    (tmp_path / 'b.mp4').hardlink_to(contents['good'][0])
+    simple_parsing.parse(build.Args, args=[
+        'av_folder', '--config=transcoded', '--imports=perceiver_io.data.tfds_builders',
+        f'--manual_dir={tmp_path}', f'--data_dir={tmp_path}/data']).execute()
+    [example] = examples(tmp_path / 'data' / 'av_folder' / 'transcoded' / '1.0.0')['train']
+    assert example['name'] == b'b.mp4'
+    assert 'tensorflow' not in sys.modules
 
 
 def test_a_folder_of_nothing_but_damage_is_refused(tmp_path):

@@ -214,8 +214,9 @@ def _pool(workers: int) -> Iterator[Callable[..., futures.Future]]:
         pool.shutdown(cancel_futures=True)  # at an error, what has begun is finished, and kept
 
 
-def _advance(bar: tqdm.tqdm, clips: int, _: futures.Future) -> None:
-    bar.update(clips)
+def _advance(bar: tqdm.tqdm, clips: int, future: futures.Future) -> None:
+    if not future.cancelled():
+        bar.update(clips)
 
 
 def _now(function: Callable, *arguments: Any) -> futures.Future:
