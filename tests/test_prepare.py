@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import kinetics_trees
 import numpy as np
@@ -59,6 +60,13 @@ def rejects(folder: pathlib.Path) -> list[tuple[str, str, str]]:
     """(split, file, reason), sorted."""
     with open(folder / 'rejects.csv', newline='') as file:
         return sorted((row['split'], row['file'], row['reason']) for row in csv.DictReader(file))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def children_of(pid: int) -> list[int]:
@@ -150,16 +158,22 @@ def test_killed_and_run_again_it_gives_the_same(tmp_path, contents):
     source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
     run = command(source, tmp_path / 'killed', '--workers=2')
     work = tmp_path / 'killed' / 'kinetics700_2020' / 'transcoded' / '.1.0.0.work'
-    process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(work.glob('*.media')):
-        time.sleep(0.05)
-    children = children_of(process.pid)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + 60
-    while any(map(is_alive, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert children and not any(map(is_alive, children))
+
+    with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True) as program:
+        wait_until(lambda: list(work.glob('*.reading')))
+        os.kill(int(next(work.glob('*.reading')).stem), signal.SIGKILL)  # one of its workers
+        last = program.communicate()[1].splitlines()[-1]
+    assert last.startswith('error: a worker process died, killed or while it read') and (
+        str(source) in last)
+
+    with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as program:
+        wait_until(lambda: len(children_of(program.pid)) > 2 and list(work.glob('*.media')))
+        children = children_of(program.pid)
+        program.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, children)))
+
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'train: ' in done.stdout and 'rejected (' in done.stdout
@@ -277,7 +291,9 @@ def test_rendered_clips(tmp_path):
                                     seconds=0.8, progress=False)
     folder = prepare('rendered', source, tmp_path / 'data')
     found = examples(folder)
-    assert sorted(each['label'] for each in found['train']) == [0, 1, 2, 3]
+    assert len(found['train']) == 4
+    for each in found['train']:
+        assert rendered.CLASSES[each['label']] in each['name'].decode()
     info = tfds.builder_from_directory(folder).info
     assert info.features['label'].names == list(rendered.CLASSES)
 
