@@ -1,5 +1,8 @@
 """What is stored of a clip: its form, its sync, its bytes; and what is rejected."""
 
+import fractions
+import math
+
 import av
 import numpy as np
 import pytest
@@ -57,26 +60,36 @@ def test_the_picture_is_kept(tmp_path):
     assert 10 * np.log10(255**2 / np.square(before - after).mean()) > 38
 
 
-@pytest.mark.parametrize('frame_rate, sample_rate, sound_at', [
-    (15, 48_000, 0.0), (24, 44_100, 0.1), (25, 22_050, 0.0), (30, 48_000, 0.03), (50, 44_100, 0.0)])
-def test_the_sound_stays_with_the_picture(tmp_path, frame_rate, sample_rate, sound_at):
-    """A flash and a burst at 1 s, found again less than 5 ms from one another."""
-    times = frame_times(frame_rate, 2)
-    images = [np.full((64, 64, 3), 235 if time >= 1 else 16, np.uint8) for time in times]
-    samples = round((2 - sound_at) * sample_rate)
-    source = make_media(tmp_path / 'source.mp4', times, images=images, sample_rate=sample_rate,
-                        sound=burst(1 - sound_at, sample_rate, samples), sound_at=sound_at)
+UNEVEN = [fractions.Fraction(number * 40 + number % 3 * 10, 1000) for number in range(50)]
+
+
+@pytest.mark.parametrize('times, sample_rate, late', [
+    (frame_times(15, 2), 48_000, 0), (frame_times(24, 2), 44_100, 0.1),
+    (frame_times(25, 2), 22_050, 0), (frame_times(fractions.Fraction(30_000, 1001), 2), 48_000, 0),
+    (frame_times(30, 2), 44_100, 0.03), (frame_times(50, 2), 22_050, 0), (UNEVEN, 44_100, 0.1)])
+@pytest.mark.parametrize('ticks', [0, 240])
+def test_the_sound_stays_with_the_picture(tmp_path, times, sample_rate, late, ticks):
+    """A flash and a burst at about 1 s, in files that begin late or whose sound does: each is found
+    where it was, the flash in the first frame of 25 per second after it.
+    """
+    time_base = fractions.Fraction(1, 100) if times is UNEVEN else times[1]
+    start = ticks * time_base
+    flash = next(time for time in times if time >= 1)
+    images = [np.full((64, 64, 3), 235 if time >= flash else 16, np.uint8) for time in times]
+    source = make_media(
+        tmp_path / 'source.mkv', [time + start for time in times], images=images,
+        time_base=time_base, sample_rate=sample_rate, sound_at=float(start) + late,
+        sound=burst(float(flash) - late, sample_rate, round((2 - late) * sample_rate)))
     path, _ = stored(tmp_path, source)
-    spec = ClipSpec(frames=1, height=8, width=8)
-    dark, light = (media.read_window(path, 1 + offset, spec).video.mean()
-                   for offset in (-0.002, 0.0))
-    assert dark < 60 < 200 < light
+    shown = [clip.video[0].mean() > 128 for clip, _ in media.read_windows(
+        path, ClipSpec(frames=1, height=8, width=8))]
+    assert shown.index(True) == math.ceil((float(flash) - 0.0005) * 25)
     sound = media.read_window(path, 0.9, ClipSpec(frames=5, height=8, width=8)).audio[:, 0]
-    assert abs(burst_centre(sound) - 0.1) < 0.002
+    assert 0.9 + burst_centre(sound) == pytest.approx(float(flash), abs=0.002)
 
 
 def test_a_window_sounds_as_in_a_decode_from_the_start(tmp_path):
-    """AAC's noise substitution, which is another noise after a seek, is off."""
+    """AAC's noise substitution, which is another noise after a seek, is not used."""
     noise = np.random.default_rng(0).normal(0, 0.1, 5 * 48_000)
     source = make_media(tmp_path / 'source.mkv', frame_times(25, 5), sound=noise,
                         audio_codec='libopus')
