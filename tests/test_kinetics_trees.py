@@ -76,12 +76,12 @@ def test_the_order_depends_on_the_names_alone(tmp_path):
 
 def test_duplicates_and_unknown_classes_are_rejected(tmp_path):
     place(tmp_path, 'train/zumba/a.mp4', 'train/abseiling/a.mp4', 'train/unknown dance/b.mp4',
-          'val/zumba/a.mp4')
+          'train/zumba/b.mp4', 'val/zumba/a.mp4')
     found = {clip.path.removeprefix(f'{tmp_path}/'): (clip.label, clip.reason)
              for clip in trees.list_kinetics(tmp_path).clips}
     assert found == {'train/abseiling/a.mp4': (0, ''), 'train/zumba/a.mp4': (699, 'duplicate'),
                      'train/unknown dance/b.mp4': (-1, 'unknown class'),
-                     'val/zumba/a.mp4': (699, '')}
+                     'train/zumba/b.mp4': (699, ''), 'val/zumba/a.mp4': (699, '')}
 
 
 def test_what_is_no_clip_is_passed_over_and_counted(tmp_path):
@@ -119,6 +119,8 @@ def test_a_list_beside_mmaction2_folders(tmp_path):
 
 @pytest.mark.parametrize('files, message', [
     ({'readme.md': ''}, 'no clip in'),
+    ({'train/notes': '', 'annotations/train.csv':
+      'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n'}, 'no clip in'),
     ({'train/a.mp4': ''}, 'put the annotation CSVs'),
     ({'train.csv': 'nowhere/a.mp4 1\n'}, 'its paths must be absolute, or start in'),
     ({'train.csv': 'a.mp4 1\nb.mp4\n'}, 'line 2 of .* is not `path label_index`'),

@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import kinetics_trees
 import numpy as np
 import pytest
+import simple_parsing
 import tensorflow_datasets as tfds
+from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io.data import preparation, rendered, tfds_builders
 from perceiver_io.kinetics700 import CLASSES
@@ -32,11 +35,13 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(preparation, 'CHUNK_CLIPS', 3)
 
 
-def prepare(name: str, source: pathlib.Path, data_dir: pathlib.Path, **settings) -> pathlib.Path:
+def prepare(name: str, source: pathlib.Path, data_dir: pathlib.Path, beam_options=None,
+            **settings) -> pathlib.Path:
     """The folder of the dataset, prepared in this process."""
     builder = tfds_builders.BUILDERS[name](data_dir=data_dir, workers=0, **settings)
-    builder.download_and_prepare(download_dir=data_dir / 'downloads',
-                                 download_config=tfds.download.DownloadConfig(manual_dir=source))
+    builder.download_and_prepare(
+        download_dir=data_dir / 'downloads', download_config=tfds.download.DownloadConfig(
+            manual_dir=source, beam_options=beam_options))
     return pathlib.Path(builder.data_path)
 
 
@@ -55,6 +60,24 @@ def rejects(folder: pathlib.Path) -> list[tuple[str, str, str]]:
     """(split, file, reason), sorted."""
     with open(folder / 'rejects.csv', newline='') as file:
         return sorted((row['split'], row['file'], row['reason']) for row in csv.DictReader(file))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids, on Linux."""
+    return [int(child) for child in pathlib.Path(
+        f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    status = pathlib.Path(f'/proc/{pid}/stat')
+    return status.exists() and status.read_text().rsplit(')', 1)[1].split()[0] != 'Z'
 
 
 def test_every_tree_gives_the_same_examples_and_the_planted_rejects(tmp_path, contents,
@@ -102,6 +125,20 @@ def test_what_a_dataset_tells_without_its_media(tmp_path, contents, small_shards
     assert sorted(path.name for path in folder.parent.iterdir()) == ['1.0.0']
 
 
+def test_apache_beam_gives_the_same(tmp_path, contents, small_shards):
+    options = pytest.importorskip(
+        'apache_beam.options.pipeline_options',
+        reason='Apache Beam is not installed: pip install -r requirements-beam.txt')
+    planted = kinetics_trees.plan(contents, 45, 15)
+    source = kinetics_trees.build('mmaction2', tmp_path / 'source', planted, contents)
+    plain = prepare('kinetics700_2020', source, tmp_path / 'plain')
+    beam = prepare('kinetics700_2020', source, tmp_path / 'beam',
+                   options.PipelineOptions(['--runner=DirectRunner']))
+    assert examples(beam) == examples(plain) and rejects(beam) == rejects(plain)
+    for path in plain.glob('*array_record*'):
+        assert (beam / path.name).read_bytes() == path.read_bytes()
+
+
 def test_originals_are_stored_byte_for_byte(tmp_path, contents, small_shards):
     planted = kinetics_trees.plan(contents, 40, 12)
     source = kinetics_trees.build('torchvision', tmp_path / 'source', planted, contents)
@@ -121,11 +158,22 @@ def test_killed_and_run_again_it_gives_the_same(tmp_path, contents):
     source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
     run = command(source, tmp_path / 'killed', '--workers=2')
     work = tmp_path / 'killed' / 'kinetics700_2020' / 'transcoded' / '.1.0.0.work'
-    process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(work.glob('*.media')):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+
+    with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          text=True) as program:
+        wait_until(lambda: list(work.glob('*.reading')))
+        os.kill(int(next(work.glob('*.reading')).stem), signal.SIGKILL)  # one of its workers
+        last = program.communicate()[1].splitlines()[-1]
+    assert last.startswith('error: a worker process died, killed or while it read') and (
+        str(source) in last)
+
+    with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as program:
+        wait_until(lambda: len(children_of(program.pid)) > 2 and list(work.glob('*.media')))
+        children = children_of(program.pid)
+        program.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, children)))
+
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'train: ' in done.stdout and 'rejected (' in done.stdout
@@ -157,6 +205,30 @@ def test_what_is_done_is_not_done_again(tmp_path, contents, small_shards, monkey
     folder = prepare('kinetics700_2020', source, tmp_path / 'data')
     assert examples(folder) == examples(whole)
     assert not left.exists()
+
+
+def test_an_interruption_costs_a_chunk_at_most(tmp_path, contents, monkeypatch):
+    monkeypatch.setattr(preparation, 'CHUNK_CLIPS', 3)
+    planted = kinetics_trees.plan(contents, 40, 0)
+    source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
+    store, stored = preparation.transcode.store, []
+
+    def store_some(path, *arguments):
+        if len(stored) == 20:
+            raise KeyboardInterrupt
+        stored.append(path)
+        return store(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation.transcode, 'store', store_some)
+        with pytest.raises(KeyboardInterrupt):
+            prepare('kinetics700_2020', source, tmp_path / 'data')
+    again = []
+    monkeypatch.setattr(preparation.transcode, 'store',
+                        lambda path, *more: again.append(path) or store(path, *more))
+    prepare('kinetics700_2020', source, tmp_path / 'data')
+    assert len(set(stored) & set(again)) == 20 % 3
+    assert {pathlib.Path(path).stem for path in stored + again} == {clip.name for clip in planted}
 
 
 def test_other_settings_use_nothing_of_before(tmp_path, contents, small_shards, monkeypatch):
@@ -196,6 +268,18 @@ def test_a_folder_with_a_csv(tmp_path, contents):
     assert rejects(folder) == [('val', 'gone.mp4', 'missing')]
 
 
+def test_tfds_build(tmp_path, contents):
+    """Its command needs TensorFlow to start; what the command does, does not."""
+    (tmp_path / 'labels.csv').write_text('file,label,split\nb.mp4,dog,train\n')
+    (tmp_path / 'b.mp4').hardlink_to(contents['good'][0])
+    simple_parsing.parse(build.Args, args=[
+        'av_folder', '--config=transcoded', '--imports=perceiver_io.data.tfds_builders',
+        f'--manual_dir={tmp_path}', f'--data_dir={tmp_path}/data']).execute()
+    [example] = examples(tmp_path / 'data' / 'av_folder' / 'transcoded' / '1.0.0')['train']
+    assert example['name'] == b'b.mp4'
+    assert 'tensorflow' not in sys.modules
+
+
 def test_a_folder_of_nothing_but_damage_is_refused(tmp_path):
     (tmp_path / 'labels.csv').write_text('file,label,split\ngone.mp4,dog,train\n')
     with pytest.raises(ValueError, match='no clip can be used: 1 missing'):
@@ -207,14 +291,16 @@ def test_rendered_clips(tmp_path):
                                     seconds=0.8, progress=False)
     folder = prepare('rendered', source, tmp_path / 'data')
     found = examples(folder)
-    assert sorted(each['label'] for each in found['train']) == [0, 1, 2, 3]
+    assert len(found['train']) == 4
+    for each in found['train']:
+        assert rendered.CLASSES[each['label']] in each['name'].decode()
     info = tfds.builder_from_directory(folder).info
     assert info.features['label'].names == list(rendered.CLASSES)
 
 
 @pytest.mark.parametrize('more, message', [
     (['--source=/nowhere'], 'no folder /nowhere'),
-    (['--beam_pipeline_options=runner=DirectRunner'], 'needs Apache Beam'),
+    (['folder'], 'is no flag: give the folder as --source'),
 ])
 def test_bad_flags_are_refused_in_one_line(tmp_path, more, message):
     done = subprocess.run(command(tmp_path, tmp_path / 'data', *more), cwd=ROOT,

@@ -6,6 +6,7 @@ the seconds where they start and end. Lists have no header, and a line is `path 
 
 import csv
 import dataclasses
+import functools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Tables:
     folders: dict[str, pathlib.Path]
 
 
+@functools.lru_cache(4 * len(CLASSES))
 def class_index(name: str) -> int | None:
     """The class of which this is a way of writing the name, or None.
 

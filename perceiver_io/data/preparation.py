@@ -20,6 +20,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from concurrent.futures import process
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
@@ -91,6 +92,8 @@ class Work:
             except BlockingIOError as error:
                 raise ValueError(f'another process prepares this dataset in {self.folder}: wait '
                                  'for it, or stop it') from error
+            for path in self.folder.glob('*.reading'):
+                path.unlink()  # of workers that were killed with an earlier run
             yield
 
     def run(self, shards: Sequence[Sequence[Listed]], workers: int) -> list[Shard]:
@@ -109,9 +112,17 @@ class Work:
             for shard in shards:
                 for chunk in _chunks(shard):
                     if chunk in done:
-                        done.pop(chunk).result()
+                        self._wait(done.pop(chunk))
                 result.append(self.do_shard(shard))
             return result
+
+    def _wait(self, future: futures.Future) -> None:
+        try:
+            future.result()
+        except process.BrokenProcessPool as error:
+            names = ' or '.join(path.read_text() for path in self.folder.glob('*.reading'))
+            raise ValueError(f'a worker process died, killed or while it read {names}: run again, '
+                             'and if it dies again, take this file away') from error
 
     def do_shard(self, clips: Sequence[Listed]) -> Shard:
         """The shard, from its chunks, which are done first where they are not."""
@@ -168,7 +179,9 @@ def _do_chunk(folder: pathlib.Path, settings: transcode.Settings,
     if not manifest.exists():
         known = {'examples': [], 'sizes': [], 'rejects': []}
         media = []
+        reading = folder / f'{os.getpid()}.reading'  # tells which file a worker died of
         for clip in clips:
+            reading.write_text(clip.path, errors='replace')
             try:
                 if clip.reason:
                     raise transcode.Rejected(clip.reason, clip.detail)
@@ -181,6 +194,7 @@ def _do_chunk(folder: pathlib.Path, settings: transcode.Settings,
             known['sizes'].append(len(stored.media))
             known['examples'].append(
                 Example(clip.name, clip.label, stored.seconds, stored.has_audio))
+        reading.unlink(missing_ok=True)
         files.write_bytes(manifest.with_suffix('.media'), b''.join(media))
         _write_json(manifest, known)
     return json.loads(manifest.read_text())
@@ -214,8 +228,9 @@ def _pool(workers: int) -> Iterator[Callable[..., futures.Future]]:
         pool.shutdown(cancel_futures=True)  # at an error, what has begun is finished, and kept
 
 
-def _advance(bar: tqdm.tqdm, clips: int, _: futures.Future) -> None:
-    bar.update(clips)
+def _advance(bar: tqdm.tqdm, clips: int, future: futures.Future) -> None:
+    if not future.cancelled():
+        bar.update(clips)
 
 
 def _now(function: Callable, *arguments: Any) -> futures.Future:

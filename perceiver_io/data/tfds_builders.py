@@ -73,7 +73,8 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self, description='Clips with picture, sound and class, as media files.',
-            features=features(self.classes), metadata=tfds.core.MetadataDict())
+            features=features(self.classes), metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True)
 
     def _download_and_prepare(self, dl_manager: tfds.download.DownloadManager,
                               download_config: tfds.download.DownloadConfig) -> None:

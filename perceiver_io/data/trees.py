@@ -95,7 +95,7 @@ def list_kinetics(root: str | os.PathLike, csv: str = 'labels.csv') -> Listing:
     else:
         tables = kinetics.read_tables(root)
         kind, clips, notes = (_from_lists if tables.listed else _from_folders)(root, tables)
-    if not clips:
+    if not any(clip.path for clip in clips):
         raise ValueError(f'no clip in {root}: its folders train, val and test (or videos_train, '
                          'videos_val), or a list `path label_index` in train.csv, must name some')
     if all(clip.reason == 'unknown class' for clip in clips if clip.path):
@@ -122,14 +122,14 @@ def _from_folders(root: pathlib.Path, tables: kinetics.Tables):
         annotated = tables.annotated.get(split, {})
         seen = set()
         for class_folder, path in _files(folders, counts):
-            name = path.stem
+            name = _stem(path)
             seen.add(name)
             class_folders.add(class_folder)
             labels = [annotated[name]] if name in annotated else []
             if kinetics.class_index(class_folder) is not None:
                 labels.insert(0, class_folder)
             counts['disagree'] += _disagree(labels)
-            clips.append(_classified(Listed(split, name, str(path)), labels, class_folder))
+            clips.append(_classified(Listed(split, name, path), labels, class_folder))
         clips += [_classified(Listed(split, name, ''), [label])._replace(reason='missing')
                   for name, label in annotated.items() if name not in seen]
     for split in sorted(tables.annotated.keys() - places.keys()):
@@ -140,18 +140,26 @@ def _from_folders(root: pathlib.Path, tables: kinetics.Tables):
 
 
 def _files(folders: list[pathlib.Path], counts: collections.Counter
-           ) -> Iterator[tuple[str, pathlib.Path]]:
+           ) -> Iterator[tuple[str, str]]:
     """(name of the class folder or '', path) of each media file, in order."""
     for place in folders:
-        for entry in sorted(place.iterdir()):
-            is_class = entry.suffix.lower() not in _SUFFIXES and entry.is_dir()
-            for path in sorted(entry.iterdir()) if is_class else [entry]:
-                if path.name.startswith('.') or entry.name.startswith('.'):
+        for entry in _scan(place):
+            is_class = not _is_media(entry.name) and entry.is_dir()
+            for file in _scan(entry.path) if is_class else [entry]:
+                if file.name.startswith('.') or entry.name.startswith('.'):
                     counts['hidden'] += 1
-                elif path.suffix.lower() not in _SUFFIXES or not _is_text(path.name):
+                elif not _is_media(file.name):
                     counts['other'] += 1
                 else:
-                    yield entry.name if is_class else '', path
+                    yield entry.name if is_class else '', file.path
+
+
+def _scan(place: str | os.PathLike) -> list[os.DirEntry]:
+    return sorted(os.scandir(place), key=lambda entry: entry.name)
+
+
+def _is_media(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _SUFFIXES and _is_text(name)
 
 
 def _is_text(name: str) -> bool:
@@ -179,13 +187,18 @@ def _from_lists(root: pathlib.Path, tables: kinetics.Tables):
         base = _base(root, tables.folders[split], split, lines)
         annotated = tables.annotated.get(split, {})
         for line in lines:
-            path = base / line.path
+            path = os.path.join(base, line.path)  # pathlib would take minutes
+            class_folder, name = os.path.basename(os.path.dirname(path)), _stem(path)
             number = CLASSES[line.index] if line.index < len(CLASSES) else str(line.index)
-            labels = [label for label in (path.parent.name, annotated.get(path.stem), number)
+            labels = [label for label in (class_folder, annotated.get(name), number)
                       if label and kinetics.class_index(label) is not None]
             counts['disagree'] += _disagree(labels)
-            clips.append(_classified(Listed(split, path.stem, str(path)), labels, number))
+            clips.append(_classified(Listed(split, name, path), labels, number))
     return 'lists `path label_index` without header', clips, notes + _counted(counts)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _base(root, table_folder, split, lines) -> pathlib.Path:
@@ -228,16 +241,17 @@ def _counted(counts: collections.Counter) -> list[str]:
 def _without_duplicates(clips: list[Listed]) -> list[Listed]:
     first, result = {}, []
     for clip in sorted(clips, key=lambda clip: clip.path):
-        other = first.setdefault((clip.split, clip.name), clip)
-        if other is not clip and not clip.reason:
-            clip = clip._replace(reason='duplicate', detail=f'{other.path} has the same name')
+        if not clip.reason:
+            other = first.setdefault((clip.split, clip.name), clip)
+            if other is not clip:
+                clip = clip._replace(reason='duplicate', detail=f'{other.path} has the same name')
         result.append(clip)
     return result
 
 
 def _ordered(clips: list[Listed]) -> tuple[Listed, ...]:
     def key(clip):
-        digest = hashlib.sha256(clip.name.encode(errors='surrogateescape')).digest()
+        digest = hashlib.sha256(clip.name.encode()).digest()
         return folder.SPLITS.index(clip.split), digest, clip.path
 
     return tuple(sorted(clips, key=key))
