@@ -9,6 +9,7 @@ import sys
 import av
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
 from perceiver_io.clip import Clip
@@ -32,7 +33,7 @@ def test_the_program(files, tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'perceiver_io.data.inspect', f'--path={files}',
          f'--output={tmp_path}/out', '--videos=2', '--columns=3', '--rows=4'],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ, timeout=120)
+        cwd=ROOT, capture_output=True, text=True, env=os.environ, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "split 'train': 12 clips of 6 classes, 0.00 hours, 100.0% with sound" in done.stdout
     assert 'bad.mp4: it is damaged' in done.stdout
@@ -41,7 +42,7 @@ def test_the_program(files, tmp_path):
     assert [row['class'] for row in rows] == sorted(rendered.CLASSES)
     assert {row['clips'] for row in rows} == {'2'}
     sheet = Image.open(tmp_path / 'out' / 'contact_sheet.png')
-    assert sheet.width > 230 + 2 * contact_sheet.STILL and sheet.height > 4 * contact_sheet.STILL
+    assert sheet.width >= 1100 and 2 * contact_sheet.STILL < sheet.height < 4 * contact_sheet.STILL
     videos = sorted((tmp_path / 'out').glob('*.mp4'))
     assert len(videos) == 2
     with av.open(str(videos[0])) as container:
@@ -50,10 +51,10 @@ def test_the_program(files, tmp_path):
 
 
 def test_wrong_flags_are_explained(tmp_path):
-    done = subprocess.run(
-        [sys.executable, '-m', 'perceiver_io.data.inspect', '--dataset_dir=a', '--path=b',
-         f'--output={tmp_path}'], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and done.stderr.startswith('error: --dataset_dir and --path')
+    inspect.define_flags()
+    flags.FLAGS(['inspect', '--dataset_dir=a', '--path=b', f'--output={tmp_path}'])
+    with pytest.raises(ValueError, match='--dataset_dir and --path exclude each other'):
+        inspect.main([])
 
 
 def test_the_report():

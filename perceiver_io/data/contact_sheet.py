@@ -15,7 +15,9 @@ SPEC = ClipSpec(frames=16, height=STILL, width=STILL)
 _WAVE = 22           # pixels high
 _GAP = 6
 _MARGIN = 28
-_NAMES = 230         # width of the column of class names
+_NAMES = 190         # width of a column of class names
+_HEAD = 92           # height of the title with its note
+_PAGE = 1100         # width that short rows fill
 _PAPER, _PANEL, _INK, _FAINT, _SOUND = '#14161a', '#20242b', '#eceff4', '#8b94a3', '#5cc8ff'
 
 
@@ -34,37 +36,42 @@ class Row(NamedTuple):
 
 
 def draw(title: str, note: str, rows: Sequence[Row]) -> np.ndarray:
-    """uint8 [h, w, 3]: the title, and below it a line for each row with its clips side by side."""
-    columns = max((len(row.clips) for row in rows), default=1)
-    line = STILL + _WAVE + 3 * _GAP
-    width = 2 * _MARGIN + _NAMES + columns * (STILL + _GAP)
-    head = 84
-    sheet = Image.new('RGB', (width, head + len(rows) * line + _MARGIN), _PAPER)
+    """uint8 [h, w, 3]: the title, and below it each row with its clips side by side; short rows
+    stand beside each other."""
+    columns = max(len(row.clips) for row in rows)
+    width, height = _NAMES + columns * (STILL + _GAP) + _MARGIN, STILL + _WAVE + 3 * _GAP
+    beside = min(len(rows), max(1, _PAGE // width))
+    sheet = Image.new('RGB', (max(_PAGE, _MARGIN + beside * width),
+                              _HEAD + -(-len(rows) // beside) * height + _MARGIN), _PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, 22), title, _INK, _font(24))
     pen.text((_MARGIN, 54), note, _FAINT, _font(14))
     for index, row in enumerate(rows):
-        top = head + index * line
-        _write_name(pen, row, top)
+        left, top = _MARGIN + index % beside * width, _HEAD + index // beside * height
+        _write_name(pen, row, left, top)
         for column, clip in enumerate(row.clips):
-            left = _MARGIN + _NAMES + column * (STILL + _GAP)
-            pen.rectangle((left, top, left + STILL - 1, top + STILL + _WAVE - 1), _PANEL)
-            if clip is None:
-                pen.text((left + 8, top + 8), 'unreadable', _FAINT, _font(13))
-                continue
-            sheet.paste(Image.fromarray(clip.video[len(clip.video) // 2]), (left, top))
-            _draw_wave(pen, clip.audio[:, 0], left, top + STILL)
+            _draw_clip(sheet, pen, clip, left + _NAMES + column * (STILL + _GAP), top)
     return np.asarray(sheet)
 
 
-def _write_name(pen: ImageDraw.ImageDraw, row: Row, top: int) -> None:
+def _draw_clip(sheet: Image.Image, pen: ImageDraw.ImageDraw, clip: Clip | None, left: int,
+               top: int) -> None:
+    pen.rectangle((left, top, left + STILL - 1, top + STILL + _WAVE - 1), _PANEL)
+    if clip is None:
+        pen.text((left + 8, top + 8), 'unreadable', _FAINT, _font(13))
+        return
+    sheet.paste(Image.fromarray(clip.video[len(clip.video) // 2]), (left, top))
+    _draw_wave(pen, clip.audio[:, 0], left, top + STILL)
+
+
+def _write_name(pen: ImageDraw.ImageDraw, row: Row, left: int, top: int) -> None:
     """The class, in as many lines as it takes, and the note."""
     font = _font(16)
     lines = wrap(row.title, lambda text: pen.textlength(text, font) <= _NAMES - 16)
     for line in lines:
-        pen.text((_MARGIN, top), line, _INK, font)
+        pen.text((left, top), line, _INK, font)
         top += 20
-    pen.text((_MARGIN, top + 4), row.note, _FAINT, _font(13))
+    pen.text((left, top + 4), row.note, _FAINT, _font(13))
 
 
 def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:

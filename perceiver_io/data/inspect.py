@@ -136,8 +136,8 @@ def draw_sheet(split: str, clips: int, classes: int, counts: dict[str, int],
     """uint8 [h, w, 3]: the contact sheet of these clips, a row for each class."""
     rows = []
     for name, some in tqdm.tqdm(shown, 'contact sheet', unit='class'):
-        rows.append(contact_sheet.Row(
-            name, f'{counts[name]} clips', [read_middle(record) for record in some]))
+        number = f'{counts[name]} clip{"" if counts[name] == 1 else "s"}'
+        rows.append(contact_sheet.Row(name, number, [read_middle(record) for record in some]))
     note = (f'{clips} clips, {classes} classes; the middle of each clip as the network gets it, '
             f'and {contact_sheet.SPEC.seconds:.2f} s of its sound')
     return contact_sheet.draw(f'split {split!r}', note, rows)
