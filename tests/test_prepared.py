@@ -1,6 +1,7 @@
 """Datasets in TFDS's form as sources: they give what the folder gives that they were made of."""
 
 import itertools
+import math
 import pathlib
 import pickle
 import shutil
@@ -8,10 +9,12 @@ import zlib
 
 import numpy as np
 import pytest
+from media_files import frame_times
 from prepared_files import write_dataset
+from test_media_time import NTSC, UNEVEN, UNEVEN_BASE, make_flash, seen_and_heard
 
 from perceiver_io.clip import ClipSpec
-from perceiver_io.data import folder, loader, media_writer, prepared, rendered, sources
+from perceiver_io.data import folder, loader, media_writer, prepared, rendered, sources, transcode
 
 SPEC = ClipSpec(frames=4, height=16, width=16)
 CLASSES = tuple(sorted(rendered.CLASSES))
@@ -155,6 +158,28 @@ def test_a_damaged_dataset_is_named(root, tmp_path):
     failures = [failure for batch in loader.evaluation_batches(source, SPEC, batch_size=4)
                 for failure in loader.failures(batch, source)]
     assert 0 < len(failures) < 12 and all('cannot be read there' in why for _, why in failures)
+
+
+@pytest.mark.parametrize('name, times, kwargs', [
+    ('15', frame_times(15, 3), {'sample_rate': 22_050}),
+    ('24', frame_times(24, 3), {'sample_rate': 44_100}),
+    ('ntsc', frame_times(NTSC, 3), {'sample_rate': 44_100}),
+    ('30', frame_times(30, 3), {}), ('50', frame_times(50, 3), {'sample_rate': 22_050}),
+    ('uneven', UNEVEN, {'time_base': UNEVEN_BASE, 'sample_rate': 44_100}),
+    ('late', frame_times(25, 3), {'sound_at': 0.3}),
+    ('both_late', [time + 2 for time in frame_times(24, 3)], {'sound_at': 1.9})])
+def test_flash_and_burst_coincide_in_what_is_stored(tmp_path, name, times, kwargs):
+    """As prepared: the flash is in the first frame of 25 per second after it, the burst where it
+    was."""
+    expected = make_flash(tmp_path / f'{name}.mkv', times, **kwargs)
+    stored_clip = transcode.store(tmp_path / f'{name}.mkv', transcode.Settings(), tmp_path)
+    (tmp_path / 'stored.mp4').write_bytes(stored_clip.media)
+    write_dataset(tmp_path / 'datasets', {'train': [(tmp_path / 'stored.mp4', name, 0)]}, CLASSES)
+    [record] = stored(tmp_path / 'datasets').records
+    on_grid = math.ceil(expected * 25 - 0.01) / 25
+    seen, heard = seen_and_heard(record.load(), on_grid)
+    assert abs(seen - on_grid) < 0.002
+    assert abs(heard - expected) < 0.005
 
 
 def test_wrong_places(root, tmp_path):

@@ -100,6 +100,17 @@ def test_killed_and_started_again_is_the_same_run(finished, tmp_path, cache):
     chex.assert_trees_all_equal(ours, theirs)
 
 
+def test_a_part_of_the_data_with_augmentation(tmp_path, cache):
+    done = run(tmp_path / 'run', cache, data__classes="('star','cross')", data__fraction=0.9,
+               data__flip=True, data__colour_jitter=0.3, training__steps=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / 'run' / 'classes.json').read_text()) == ['cross', 'star']
+    lines = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text()
+             .splitlines()]
+    assert [line['eval/clips'] for line in lines if 'eval/clips' in line] == [2]
+    assert all(0 <= line['train/data_wait'] <= 1 for line in lines if 'train/data_wait' in line)
+
+
 @pytest.mark.parametrize('overrides, message', [
     ({'training__batch_sizes': 4}, 'batch_size'),
     ({'model__height': 15}, 'height=15 must be divisible by patch=8'),
@@ -107,6 +118,10 @@ def test_killed_and_started_again_is_the_same_run(finished, tmp_path, cache):
     ({'data__source': 'folder', 'data__path': '/nowhere/at/all'}, '/nowhere/at/all'),
     ({'model__classes': 3}, '--config.model.classes=6'),
     ({'optimizer__name': 'sgd'}, "'lamb' or 'adamw'"),
+    ({'data__source': 'tfds'}, 'needs data.path, the folder of your prepared datasets'),
+    ({'data__classes': "('stars',)"}, "did you mean 'star'?"),
+    ({'data__fraction': 0.0}, 'data.fraction=0.0 must be above 0'),
+    ({'data__colour_jitter': 1.0}, 'data.colour_jitter=1.0 must be in [0, 1)'),
 ])
 def test_errors_say_what_to_change(tmp_path, cache, finished, overrides, message):
     done = run(tmp_path / 'run', cache, **overrides)
