@@ -49,6 +49,7 @@ def run(monkeypatch, capsys):
                 time.sleep(0.3)  # an evaluation
         log.flush()
         log.close()
+        run.speeds = [values['examples_per_second'] for _, values in writer.written]
         waits = [values['data_wait'] for _, values in writer.written if 'data_wait' in values]
         return waits, capsys.readouterr().err
     return run
@@ -69,6 +70,7 @@ def test_the_share_is_what_reading_takes_beyond_a_step(run):
 def test_an_evaluation_is_no_waiting(run):
     waits, _ = run(STEP / 3, flush_at=(6,))
     assert max(waits) < 0.1
+    assert min(run.speeds) > 0.7 * 2 / STEP  # nor is it training time
 
 
 def test_the_bottleneck_is_named_once_with_the_way_out(run, monkeypatch):
