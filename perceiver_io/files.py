@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pathlib
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,8 +27,14 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes UTF-8 so that a reader never sees half of it."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    partial.write_text(text, encoding='utf-8', newline='')
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+    """Writes so that a reader never sees half of it."""
+    # Unique also among machines that share the folder.
+    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
+    partial.write_bytes(data)
     os.replace(partial, path)
 
 
