@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pathlib
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Writes so that a reader never sees half of it."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    # Unique also among machines that share the folder.
+    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
     partial.write_bytes(data)
     os.replace(partial, path)
 

@@ -182,6 +182,11 @@ def test_killed_and_run_again_it_gives_the_same(tmp_path, contents):
     assert examples(folder) == examples(whole) and rejects(folder) == rejects(whole)
     assert [path.name for path in folder.parent.iterdir()] == ['1.0.0']
 
+    work.mkdir()  # as where it was killed at the very end
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and 'was prepared before' in done.stdout, done.stderr
+    assert not work.exists()
+
 
 def test_what_is_done_is_not_done_again(tmp_path, contents, small_shards, monkeypatch):
     """Stopped while the shards are put into place, when everything is done."""

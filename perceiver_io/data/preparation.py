@@ -18,6 +18,7 @@ import os
 import pathlib
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import process
@@ -134,7 +135,7 @@ class Work:
             examples = [Example(*each) for chunk in found for each in chunk['examples']]
             rejects = [each for chunk in found for each in chunk['rejects']]
             if examples:
-                partial = path.with_suffix(f'.{os.getpid()}.part')
+                partial = path.with_suffix(f'.{uuid.uuid4().hex}.part')
                 self.write_shard(partial, zip(examples, self._media(chunks, found)))
                 os.replace(partial, path)
             _write_json(manifest, {'examples': examples, 'rejects': rejects})

@@ -57,6 +57,7 @@ def main(argv: list[str]) -> int:
     builder.download_and_prepare(
         download_dir=builder.work_folder(), download_config=tfds.download.DownloadConfig(
             manual_dir=source, beam_options=options, try_download_gcs=False))
+    builder.remove_work_folder()
     print(builder.summary())
     print(f'{"was prepared before" if prepared else "prepared"} in {builder.data_path}')
     return 0

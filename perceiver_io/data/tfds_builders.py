@@ -114,7 +114,11 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         return '\n'.join(lines)
 
     def _post_download_and_prepare_hook(self) -> None:
-        shutil.rmtree(self.work_folder())
+        self.remove_work_folder()
+
+    def remove_work_folder(self) -> None:
+        """Removes it once the dataset is prepared; that too may have been interrupted."""
+        shutil.rmtree(self.work_folder(), ignore_errors=True)
 
     def work_folder(self) -> pathlib.Path:
         """Where what is done lies until everything is."""

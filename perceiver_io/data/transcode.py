@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import uuid
 from typing import NamedTuple
 
 from perceiver_io.clip import ClipSpec
@@ -141,7 +142,7 @@ def _check_end(path: pathlib.Path) -> None:
 def _transcode(path: pathlib.Path, info: media.MediaInfo, scratch: pathlib.Path) -> Stored:
     scale = min(1, SHORT_SIDE / min(info.width, info.height))
     width, height = (max(2, 2 * round(scale * side / 2)) for side in (info.width, info.height))
-    target = scratch / f'{os.getpid()}.mp4'
+    target = scratch / f'{uuid.uuid4().hex}.mp4'  # unique on all machines that share the folder
     frames = 0
     with MediaWriter(target, width=width, height=height, frame_rate=FRAME_RATE,
                      sample_rate=SAMPLE_RATE if info.has_audio else None, h264=_H264,
