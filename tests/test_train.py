@@ -61,7 +61,8 @@ def test_a_run_leaves_what_it_promises(finished):
     assert set(evaluations[0]) >= {'eval/video_psnr', 'eval/audio_psnr', 'eval/top_1',
                                    'eval/mean_colour', 'eval/silence'}
     assert all(line['eval/clips'] == 6 for line in evaluations)
-    assert all(0 <= line['train/data_wait'] <= 1 for line in lines if 'train/loss' in line)
+    waits = [line['train/data_wait'] for line in lines if 'train/data_wait' in line]
+    assert waits and 0 <= min(waits) <= max(waits) <= 1
     assert list((finished / 'tensorboard').iterdir())
     steps = {int(path.name) for path in (finished / 'checkpoints').iterdir()
              if path.name.isdigit()}
