@@ -17,9 +17,9 @@ from absl import flags
 
 from perceiver_io import checkpoints, cli, files, reconstruction
 from perceiver_io.data import media
+from perceiver_io.reconstruction import NO_SOUND
 
 TOP = 5
-NO_SOUND = 'it has no sound: silence went in'
 COLUMNS = ('file', 'output', 'seconds', 'windows', 'video_psnr', 'audio_psnr',
            *(f'{name}_{rank}' for rank in range(1, TOP + 1) for name in ('class', 'score')),
            'status', 'reason')

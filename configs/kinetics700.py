@@ -17,6 +17,7 @@ from ml_collections.config_dict import placeholder
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.init_from = ''  # [ours] a checkpoint to start from; '' for none
 
     config.model = ConfigDict()
     config.model.modalities = ('video', 'audio', 'label')  # [paper]

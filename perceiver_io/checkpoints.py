@@ -83,12 +83,27 @@ def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
     workdir = make_folder(workdir, '--workdir')
     if not (workdir / CONFIG).exists():
         return
-    before = read_experiment(workdir).model
+    before = read_experiment(workdir)
+    if before.init_from != experiment.init_from:
+        raise ValueError(
+            f'{workdir} holds a run with init_from={before.init_from!r}, and not '
+            f'{experiment.init_from!r}: choose another --workdir')
+    before = before.model
     changed = [f'{name} ({getattr(before, name)!r} then, {value!r} now)'
                for name, value in vars(experiment.model).items() if value != getattr(before, name)]
     if changed:
         raise ValueError(f'{workdir} holds a run of a model with another {", ".join(changed)}: '
                          'choose another --workdir')
+
+
+def exist(workdir: str | os.PathLike) -> bool:
+    """Whether a run folder has a checkpoint."""
+    if not (pathlib.Path(workdir) / CHECKPOINTS).is_dir():  # it would be made
+        return False
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.latest_step()
+    checkpoints.close()
+    return step is not None
 
 
 def start_run(workdir: str | os.PathLike, experiment: Experiment,

@@ -61,8 +61,14 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a run depends on; saved as `config.json` in its folder."""
+    """Everything that a run depends on; saved as `config.json` in its folder.
 
+    Attributes:
+        init_from: the checkpoint whose parameters the run starts from, see `finetuning`; '' for
+            none.
+    """
+
+    init_from: str = ''
     model: AutoencoderConfig = AutoencoderConfig()
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -70,6 +76,12 @@ class Experiment:
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self):
+        if self.optimizer.head_first and not self.init_from:
+            raise ValueError(
+                f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '
+                'checkpoint: set --config.init_from, or head_first to 0')
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -88,7 +100,7 @@ class Experiment:
             ValueError: an unknown key (with the nearest known one), a wrong type, or sizes that
                 do not fit each other.
         """
-        return _build(cls, values, '')
+        return build(cls, values)
 
     @classmethod
     def from_json(cls, text: str) -> 'Experiment':
@@ -99,8 +111,13 @@ class Experiment:
         return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+def build(cls: type, values: Mapping[str, Any], prefix: str = '') -> Any:
     """A dataclass from a mapping, checked key by key; `prefix` is where it stands."""
+    return cls(**typed(cls, values, prefix))
+
+
+def typed(cls: type, values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """The arguments of a dataclass from a mapping; ValueError for unknown keys and wrong types."""
     hints = typing.get_type_hints(cls)
     arguments = {}
     for key, value in values.items():
@@ -112,10 +129,10 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ValueError(f'{name}={value!r} must be a group of keys')
-            arguments[key] = _build(hints[key], value, f'{name}.')
+            arguments[key] = build(hints[key], value, f'{name}.')
         else:
             arguments[key] = _typed(value, hints[key], name)
-    return cls(**arguments)
+    return arguments
 
 
 def _typed(value: Any, hint: Any, name: str) -> Any:

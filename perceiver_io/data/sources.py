@@ -84,3 +84,10 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
     return folder.open_folder(
         path, split=split, csv=csv, spec=spec, classes=classes,
         missing_audio=config.missing_audio, needs_label=needs_label)
+
+
+def class_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes of all splits, by index, without opening a clip; errors as `open_source`."""
+    if config.source == 'rendered':
+        return tuple(sorted(rendered.CLASSES))
+    return folder.class_names(config.path, config.csv)
