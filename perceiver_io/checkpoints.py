@@ -132,31 +132,26 @@ def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
     return tuple(json.loads((pathlib.Path(workdir) / CLASSES).read_text()))
 
 
-def load(path: str | os.PathLike) -> tuple[Autoencoder, hk.Params]:
-    """A trained model and its parameters, from the newest checkpoint of a run folder.
+def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:
+    """The parameters in the newest checkpoint of a run folder, and the step they were saved at.
 
     Raises:
         ValueError: there is no run, none of its checkpoints is finished, or the newest one is of
             another model than the run's config says.
     """
-    return load_with_step(path)[:2]
-
-
-def load_with_step(path: str | os.PathLike) -> tuple[Autoencoder, hk.Params, int]:
-    """`load`, and the step at which the checkpoint was saved."""
-    experiment = read_experiment(path)
-    model = Autoencoder(experiment.model)
-    folder = pathlib.Path(path) / CHECKPOINTS
-    checkpoints = Checkpoints(path) if folder.is_dir() else None  # it would make the folder
+    model = Autoencoder(read_experiment(workdir).model)
+    folder = pathlib.Path(workdir) / CHECKPOINTS
+    checkpoints = Checkpoints(workdir) if folder.is_dir() else None  # it would make the folder
     if checkpoints is None or checkpoints.latest_step() is None:
-        raise ValueError(f'{path} has no finished checkpoint yet: run train.py until it saves one')
+        raise ValueError(
+            f'{workdir} has no finished checkpoint yet: run train.py until it saves one')
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
         jax.eval_shape(model.init, jax.random.key(0)))
     params, step = checkpoints.restore_params(like), checkpoints.latest_step()
     checkpoints.close()
-    return model, params, step
+    return params, step
 
 
 def _check_same_shapes(saved: Mapping, like: hk.Params) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import eval as eval_program
 import reconstruct as reconstruct_program
-from perceiver_io import checkpoints, cli, reconstruction, showcase
+from perceiver_io import checkpoints, cli, loading, reconstruction, showcase
 from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.clip import Clip, ClipSpec
 from perceiver_io.data import media, media_writer, rendered
@@ -202,7 +202,7 @@ def test_wrong_folders_are_explained(run, work, clips):
 
 
 def test_a_whole_file_is_the_sum_of_its_windows(run, clips):
-    model, params = checkpoints.load(run)
+    model, params = loading.load(run)
     spec = checkpoints.read_experiment(run).clip_spec
     step = reconstruction.make_reconstruct_step(model)
     by_two, by_four = (list(reconstruction.reconstruct_windows(

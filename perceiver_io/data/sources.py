@@ -47,8 +47,6 @@ class DataConfig:
     def __post_init__(self):
         if self.source not in ('rendered', 'folder'):
             raise ValueError(f"data.source={self.source!r} must be 'rendered' or 'folder'")
-        if self.source == 'folder' and not self.path:
-            raise ValueError("data.source='folder' needs data.path, the folder of your files")
         if self.missing_audio not in ('silence', 'skip'):
             raise ValueError(
                 f"data.missing_audio={self.missing_audio!r} must be 'silence' or 'skip'")
@@ -73,6 +71,8 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
     Raises:
         ValueError: there is no such folder, or nothing in it to use; says what to change.
     """
+    if config.source == 'folder' and not config.path:
+        raise ValueError("data.source='folder' needs data.path, the folder of your files")
     path, csv = config.path, config.csv
     if config.source == 'rendered':
         cache = config.cache or os.path.join(
