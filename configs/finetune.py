@@ -3,9 +3,10 @@
     python train.py --config=configs/finetune.py --config.init_from=X \
         --config.data.path=FOLDER --workdir=DIR
 
-FOLDER holds media files and a labels.csv, `file,label[,split]`. The model is that of the checkpoint,
-with as many classes as the CSV has; what is new in it is listed, and moves alone at first.
-`--config.optimizer.head_first=500_000` trains nothing else, 0 everything from the start.
+FOLDER holds media files and a labels.csv, `file,label[,split]`. The model is that of the
+checkpoint, with as many classes as the CSV has; what is new in it is listed, and moves alone for
+the first steps: --config.optimizer.head_first=0 trains everything from the start, and as many as
+there are steps nothing else.
 
 The keys are those of `kinetics700.py`, and all that is said here is ours but for what is marked
 [paper]. Nobody has yet fine-tuned the released weights with it: what it reaches is not known.

@@ -1,10 +1,11 @@
 """Starting from a model that is already trained: what is kept, what is new, and why.
 
-A parameter is kept if its shape does not follow from the classes or the modalities. The width of a
-token does (704 is 700 classes and a padding of 4), and the first cross-attention hangs on it. So the
-paddings are raised until tokens and queries are as wide as the source's: with fewer classes only
-the label's padding and the label head are new, and a model that does not see the label does what
-the source did. All of this is ours.
+A parameter is kept if its shape does not follow from the classes or the modalities. The width of
+a token does (704 is 700 classes and a padding of 4), and the first cross-attention hangs on it. So
+the paddings are raised until tokens and queries are as wide as the source's: with fewer classes
+only the label's padding and the label head are new, and a model that does not see the label does
+what the source did. Wider tokens are refused: what would be left could not read a clip. All of
+this is ours.
 """
 
 import dataclasses

@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import runpy
 import shutil
 
 import chex
@@ -21,6 +22,7 @@ from perceiver_io.data import rendered
 from perceiver_io.experiment import Experiment
 from perceiver_io.optimizer import OptimizerConfig, make_optimizer
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEAD = {'classification_postprocessor/linear/w', 'classification_postprocessor/linear/b'}
 LABEL_PADDING = 'multimodal_preprocessor/label_padding/pos_embs'
 STEPS = 30
@@ -59,17 +61,16 @@ def folder(work):
 
 
 def values(source, folder, **groups):
-    """The config of a run, with keys that are None: those of the source."""
-    model = dict.fromkeys(vars(AutoencoderConfig())) | groups.pop('model', {})
-    base = {
-        'init_from': str(source), 'model': model,
-        'data': {'source': 'folder', 'path': str(folder), 'frame_rate': None},
+    """configs/finetune.py in small."""
+    config = runpy.run_path(str(ROOT / 'configs' / 'finetune.py'))['get_config']().to_dict()
+    groups |= {
+        'data': {'path': str(folder), 'workers': 0},
         'sampling': {'video_queries': 64, 'audio_queries': 16},
-        'loss': {'label': 1.0},
-        'optimizer': {'name': 'adamw', 'learning_rate': 3e-3, 'flat': 1.0, 'head_first': 10},
+        'optimizer': {'learning_rate': 3e-3, 'head_first': 10},
         'training': {'steps': STEPS, 'batch_size': 5, 'log_every': 1, 'eval_every': 0,
                      'eval_batch_size': 5, 'checkpoint_every': 15}}
-    return base | {name: base[name] | keys for name, keys in groups.items()}
+    return config | {'init_from': str(source)} | {
+        group: config[group] | keys for group, keys in groups.items()}
 
 
 def train(config, workdir):
