@@ -4,7 +4,7 @@
     pooled       float32 [w, d]      their mean over the latents
     file_pooled  float32 [f, d]      its mean over the windows of a file, by their real frames
     names        str     [f]         the files
-    file         int32   [w]         which of them a window is of, ascending
+    of_file      int32   [w]         which of them a window is of, ascending
     start        float64 [w]         where in it the window starts, in seconds
     frames       int32   [w]         its real frames; the rest of the window is padding
     model        str     []          the model's config and what else is known, as JSON
@@ -39,7 +39,7 @@ class LatentsWriter:
         self._model = dict(model)
         self._seconds = seconds
         self._names, self._file_pooled = [], []
-        self._pooled, self._file, self._start, self._frames = [], [], [], []
+        self._pooled, self._of_file, self._start, self._frames = [], [], [], []
         self._shape = None
         parts = [f'.{self._path.name}.{os.getpid()}.{part}.part' for part in ('latents', 'npz')]
         self._waiting, self._temporary = (self._path.with_name(part) for part in parts)
@@ -62,7 +62,7 @@ class LatentsWriter:
             self._raw.seek(begin)
             self._raw.truncate()
             raise
-        self._file += [len(self._names)] * len(frames)
+        self._of_file += [len(self._names)] * len(frames)
         self._names.append(name)
         self._pooled += pooled
         self._file_pooled.append(np.average(pooled, axis=0, weights=frames))
@@ -88,7 +88,8 @@ class LatentsWriter:
             np.savez(
                 file, latents=latents, pooled=np.array(self._pooled, np.float32),
                 file_pooled=np.array(self._file_pooled, np.float32), names=np.array(self._names),
-                file=np.array(self._file, np.int32), start=np.array(self._start, np.float64),
+                of_file=np.array(self._of_file, np.int32),
+                start=np.array(self._start, np.float64),
                 frames=np.array(self._frames, np.int32), model=np.array(json.dumps(self._model)))
         os.replace(self._temporary, self._path)
 
@@ -102,7 +103,7 @@ class LatentsReader:
     Attributes:
         names: of the files.
         frames: int [w].
-        file: int [w].
+        of_file: int [w].
         model: facts of the model.
         shape: (n, d) of the latents.
 
@@ -115,8 +116,8 @@ class LatentsReader:
         self._path = path
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                names, self.file, self.frames = (
-                    arrays[key] for key in ('names', 'file', 'frames'))
+                names, self.of_file, self.frames = (
+                    arrays[key] for key in ('names', 'of_file', 'frames'))
                 self.model = json.loads(str(arrays['model'][()]))
             with self._open() as member:
                 count, *self.shape = self._header(member)
@@ -134,7 +135,7 @@ class LatentsReader:
         size = 4 * self.shape[0] * self.shape[1]
         with self._open() as member:
             self._header(member)
-            for index, real in zip(self.file, self.frames):
+            for index, real in zip(self.of_file, self.frames):
                 try:
                     data = member.read(size)
                 except (zipfile.BadZipFile, EOFError) as error:
@@ -158,15 +159,15 @@ class LatentsReader:
 
     def _check(self, count: int) -> None:
         """Raises where the arrays do not belong together."""
-        for name in ('file', 'frames'):
+        for name in ('of_file', 'frames'):
             array = getattr(self, name)
             if array.shape != (count,) or array.dtype.kind not in 'iu':
                 raise self._damaged(f'{name} must be whole numbers [{count}], one for each window')
         if not isinstance(self.model, dict):
             raise self._damaged('model must be a JSON object')
-        ascending = np.unique(self.file).tolist() == list(range(len(self.names)))
-        if not count or not ascending or (np.diff(self.file.astype(int)) < 0).any():
-            raise self._damaged('file must name every file, in ascending order')
+        ascending = np.unique(self.of_file).tolist() == list(range(len(self.names)))
+        if not count or not ascending or (np.diff(self.of_file.astype(int)) < 0).any():
+            raise self._damaged('of_file must have every file, in ascending order')
         if any('\0' in name or not name.strip() for name in self.names):
             raise self._damaged('names must be the names of files')
 

@@ -166,7 +166,7 @@ def write_windows(windows: Iterable[Window], spec: ClipSpec, *,
             height=spec.height if spec.video else None,
             frame_rate=spec.frame_rate, sample_rate=sound))
         for window in windows:
-            video, audio = window.reconstruction
+            video, audio, _ = window.reconstruction
             if both is not None:
                 drawn = drawing.draw(window.original, window.reconstruction)
                 both.write(drawn.video, drawn.audio)

@@ -25,6 +25,7 @@ from perceiver_io.optimizer import OptimizerConfig, make_optimizer
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEAD = {'classification_postprocessor/linear/w', 'classification_postprocessor/linear/b'}
 LABEL_PADDING = 'multimodal_preprocessor/label_padding/pos_embs'
+FULL = AutoencoderConfig(self_attends=1)  # one of its eight layers, as they are all alike
 STEPS = 30
 
 
@@ -40,7 +41,7 @@ def work(tmp_path_factory):
 @pytest.fixture(scope='module')
 def source(work):
     """A run whose tokens are as wide as they are because of its 700 classes."""
-    folder = make_run(work / 'source', classes=700)
+    folder = make_run(work / 'source', classes=700, attention='plain')
     config = checkpoints.read_experiment(folder).model
     assert config.token_channels == 704
     return folder
@@ -66,8 +67,8 @@ def values(source, folder, **groups):
     groups |= {
         'data': {'path': str(folder), 'workers': 0},
         'sampling': {'video_queries': 64, 'audio_queries': 16},
-        'optimizer': {'learning_rate': 3e-3, 'head_first': 10},
-        'training': {'steps': STEPS, 'batch_size': 5, 'log_every': 1, 'eval_every': 0,
+        'optimizer': {'learning_rate': 1e-2, 'head_first': 10},
+        'training': {'steps': STEPS, 'batch_size': 10, 'log_every': 1, 'eval_every': 0,
                      'eval_batch_size': 5, 'checkpoint_every': 15}}
     return config | {'init_from': str(source)} | {
         group: config[group] | keys for group, keys in groups.items()}
@@ -93,7 +94,7 @@ def lines_of(workdir):
 
 
 def test_fewer_classes_keep_the_width_of_a_token():
-    source = AutoencoderConfig()
+    source = FULL
     config = finetuning.fit_config({'classes': 5, 'latents': None}, source)
     assert (config.classes, config.input_padding, config.query_padding) == (5, 303, 2)
     assert (config.token_channels, config.query_channels) == (704, 1026)
@@ -107,9 +108,9 @@ def test_fewer_classes_keep_the_width_of_a_token():
 @pytest.mark.parametrize('modalities, paddings', [
     (('video',), (461, 831)), (('audio', 'label'), (4, 2)), (('audio', 'video'), (303, 641))])
 def test_fewer_modalities_keep_it_too(modalities, paddings):
-    config = finetuning.fit_config({'modalities': modalities}, AutoencoderConfig())
+    config = finetuning.fit_config({'modalities': modalities}, FULL)
     assert (config.input_padding, config.query_padding) == paddings
-    ours, theirs = shapes(config), shapes(AutoencoderConfig())
+    ours, theirs = shapes(config), shapes(FULL)
     for module, leaves in ours.items():
         assert leaves.keys() == theirs[module].keys()
         for name, leaf in leaves.items():
@@ -117,7 +118,7 @@ def test_fewer_modalities_keep_it_too(modalities, paddings):
 
 
 def test_more_classes_fit_until_the_padding_is_used_up():
-    source = AutoencoderConfig()
+    source = FULL
     assert finetuning.fit_config({'classes': 704}, source).input_padding == 0
     with pytest.raises(ValueError, match='token_channels would be 705 and .* has 704'):
         finetuning.fit_config({'classes': 705}, source)
@@ -131,7 +132,7 @@ def test_more_classes_fit_until_the_padding_is_used_up():
 def test_what_contradicts_the_source_is_named():
     wanted = {'latents': 16, 'self_attention_heads': 4, 'gelu': 'tanh', 'classes': 3}
     with pytest.raises(ValueError) as info:
-        finetuning.fit_config(wanted, AutoencoderConfig(), 'runs/old')
+        finetuning.fit_config(wanted, FULL, 'runs/old')
     assert str(info.value).startswith(
         'runs/old has other parameters than model.latents=16 (there 784), '
         'model.self_attention_heads=4 (there 8): leave')
@@ -139,7 +140,7 @@ def test_what_contradicts_the_source_is_named():
 
 def test_every_key_is_the_sources_or_may_differ():
     """A key that shapes depend on must not be free, nor a new key be forgotten."""
-    source = AutoencoderConfig()
+    source = FULL
     other = {'frames': 8, 'height': 112, 'width': 56, 'samples_per_frame': 960, 'dropout': 0.1,
              'attention_dropout': 0.1, 'dtype': 'bfloat16', 'attention': 'plain', 'remat': True,
              'decode_memory': 1}
@@ -153,7 +154,7 @@ def test_every_key_is_the_sources_or_may_differ():
 
 
 def test_another_size_keeps_the_frequencies():
-    source = AutoencoderConfig()
+    source = FULL
     config = finetuning.fit_config({'height': 112, 'frames': 4}, source)
     assert config.video_max_resolution == (16, 56, 56)
     assert config.audio_max_resolution == source.samples
@@ -185,7 +186,7 @@ def test_none_is_what_the_source_has(source, folder, work):
     experiment, loaded = finetuning.resolve(values(source, folder), work / 'new')
     assert experiment.data.frame_rate == RATE
     assert experiment.model == finetuning.fit_config({'classes': 5}, loaded.config)
-    assert experiment.model.input_padding == 704 - 5 and experiment.model.latents == 8
+    assert experiment.model.input_padding == 704 - 75 and experiment.model.latents == 8
     given, _ = finetuning.resolve(values(source, folder, model={'classes': 6}), work / 'new')
     assert given.model.classes == 6
 
@@ -207,7 +208,7 @@ def test_with_the_label_hidden_the_model_does_what_the_source_did(source, folder
     params = start.take_over(fresh, loaded.params)
     assert set(start.new) == HEAD | {LABEL_PADDING}
     assert start.kept == len(jax.tree.leaves(params)) - 3 and not start.left_out
-    assert start.changed == {'classes': [700, 5], 'input_padding': [4, 699]}
+    assert start.changed == {'classes': [700, 5], 'input_padding': [4, 704 - 75]}
     assert not moved(params, fresh) & (HEAD | {LABEL_PADDING})
     config, rng = loaded.config, np.random.default_rng(0)
     clip = {'video': rng.random((2, *config.video_shape, 3), np.float32),
@@ -266,7 +267,7 @@ def test_it_starts_where_the_source_is_and_learns_the_new_classes(
     for key in ('video_psnr', 'audio_psnr'):
         assert first[f'eval/{key}'] == pytest.approx(of_source[key], abs=1e-5)
     label = [line['train/loss/label'] for line in lines if 'train/loss/label' in line]
-    assert len(label) == STEPS and np.mean(label[-5:]) < 0.7 * np.mean(label[:5])
+    assert len(label) == STEPS and np.mean(label[-5:]) < 0.8 * np.mean(label[:5])
     start = json.loads((finetuned / 'init_from.json').read_text())
     assert start['source'] == str(source) and start['step'] == 3
     assert set(start['new']) == HEAD | {LABEL_PADDING}

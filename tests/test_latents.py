@@ -64,11 +64,12 @@ def test_what_is_in_the_file(embedded, run, clips):
     arrays = read(embedded)
     assert {name: (array.dtype.str[:2], array.shape) for name, array in arrays.items()} == {
         'latents': ('<f', (8, 8, 16)), 'pooled': ('<f', (8, 16)), 'file_pooled': ('<f', (3, 16)),
-        'names': ('<U', (3,)), 'file': ('<i', (8,)), 'start': ('<f', (8,)), 'frames': ('<i', (8,)),
+        'names': ('<U', (3,)), 'of_file': ('<i', (8,)), 'start': ('<f', (8,)),
+        'frames': ('<i', (8,)),
         'model': ('<U', ())}
     assert arrays['latents'].dtype == np.float32
     assert arrays['names'].tolist() == [str(clip) for clip in clips]
-    assert arrays['file'].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert arrays['of_file'].tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
     assert arrays['frames'].tolist() == [4, 4, 2, 4, 4, 2, 4, 3]
     np.testing.assert_allclose(arrays['start'][:3], [0, 4 / RATE, 8 / RATE])
     np.testing.assert_allclose(arrays['pooled'], arrays['latents'].mean(1), atol=1e-6)
@@ -156,18 +157,21 @@ def test_outputs_that_cannot_be(run, clips, work):
         embed.embed_files(clips, run, clips[0] / 'x.npz')
 
 
-def test_latents_of_another_model_are_refused(embedded, run, work):
-    wider = make_run(work / 'wider', latents=9)
-    with pytest.raises(ValueError, match=rf'latents \(8, 16\).*\(9, 16\).*made them, {run}'):
-        decode.decode_file(embedded, wider, work / 'x')
-    shorter = make_run(work / 'shorter', frames=2)
-    with pytest.raises(ValueError, match='up to 4 frames .* 2: give the one that made them'):
-        decode.decode_file(embedded, shorter, work / 'x')
-
-
-def damaged(arrays, path, **changes):
-    np.savez(path, **{key: value for key, value in (arrays | changes).items() if value is not None})
+def damaged(embedded, path, **changes):
+    """A copy with other arrays, or without those that are None."""
+    arrays = read(embedded) | changes
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
     return path
+
+
+def test_latents_of_another_model_are_refused(embedded, run, work):
+    wider = damaged(embedded, work / 'wider.npz', latents=np.zeros((8, 9, 16), np.float32))
+    with pytest.raises(ValueError, match=rf'latents \(9, 16\).*\(8, 16\).*made them, {run}'):
+        decode.decode_file(wider, run, work / 'x')
+    for frames in (5, 0):
+        longer = damaged(embedded, work / 'longer.npz', frames=np.full(8, frames))
+        with pytest.raises(ValueError, match=f'{frames} frames .* 4: give the one that made them'):
+            decode.decode_file(longer, run, work / 'x')
 
 
 @pytest.mark.parametrize('changes, said', [
@@ -176,15 +180,15 @@ def damaged(arrays, path, **changes):
     ({'latents': np.zeros((3, 8, 16), np.float32)}, 'one for each window'),
     ({'latents': np.array([{}])}, 'must be float32'),
     ({'latents': None}, 'latents'),
-    ({'file': np.zeros(8, np.int32)}, 'must name every file'),
-    ({'file': np.array([1, 0, 0, 0, 0, 0, 1, 2])}, 'must name every file'),
+    ({'of_file': np.zeros(8, np.int32)}, 'must have every file'),
+    ({'of_file': np.array([1, 0, 0, 0, 0, 0, 1, 2])}, 'must have every file'),
     ({'frames': np.zeros(8)}, 'must be whole numbers'),
     ({'names': np.array(['a', 'b', 'c\0d'])}, 'names of files'),
     ({'names': np.array([{}, 1, 2])}, 'Object arrays cannot be loaded'),
     ({'model': np.array('[]')}, 'JSON object'),
     ({'model': np.array('{')}, 'no whole file of latents')])
 def test_damaged_files_are_explained(embedded, work, changes, said):
-    path = damaged(read(embedded), work / 'damaged.npz', **changes)
+    path = damaged(embedded, work / 'damaged.npz', **changes)
     with pytest.raises(ValueError, match=said) as info:
         LatentsReader(path)
     assert str(path) in str(info.value)
