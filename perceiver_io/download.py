@@ -65,8 +65,8 @@ def _receive(url: str, partial: pathlib.Path, size: int) -> None:
     request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            if response.status != 206 or not (response.headers.get('Content-Range') or '').startswith(
-                    f'bytes {have}-'):
+            range_ = response.headers.get('Content-Range') or ''
+            if response.status != 206 or not range_.startswith(f'bytes {have}-'):
                 have = 0  # a server that cannot go on begins anew
             _copy(response, partial, have, size)
     except (OSError, http.client.HTTPException) as error:  # urllib's are OSErrors
@@ -99,8 +99,8 @@ def _check(path: pathlib.Path, size: int, sha256: str) -> None:
     if path.suffix == '.part':
         path.unlink()
         found = f'more than {size}' if found > size else found
-        raise ValueError(f'what was downloaded is another file: {found} bytes with SHA-256 {digest}, '
-                         f'and not {size} with {sha256}; it was removed, try again')
+        raise ValueError(f'what was downloaded is another file ({found} bytes with SHA-256 '
+                         f'{digest}, and not {size} with {sha256}): it was removed, try again')
     raise ValueError(f'{path} is not the file it should be ({found} bytes with SHA-256 {digest}): '
                      'remove it, and it is fetched again')
 

@@ -33,9 +33,10 @@ def load_checkpoint(checkpoint: str | os.PathLike) -> Loaded:
 
     Args:
         checkpoint: the folder of a run of train.py; a `.pystate` file; a folder of the transformers
-            library, or its `model.safetensors` or `pytorch_model.bin`; 'deepmind/video_autoencoding',
-            which fetches the released weights; or another name on the Hugging Face hub, such as
-            'deepmind/multimodal-perceiver'. What is on disk comes before what is a name.
+            library, or its `model.safetensors` or `pytorch_model.bin`; the name
+            'deepmind/video_autoencoding', which fetches the released weights; or another name on
+            the Hugging Face hub, such as 'deepmind/multimodal-perceiver'. What is on disk comes
+            before what is a name.
 
     Raises:
         ValueError: in one line, why it is none, or none that fits a model.
@@ -73,6 +74,7 @@ def _fetch(name: str) -> pathlib.Path:
     """A file or folder of the name, from the cache or from the net."""
     if name == OFFICIAL:
         return download.official_checkpoint()
-    if not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name) or pathlib.Path(name).suffix in trained.READERS:
+    is_file = pathlib.Path(name).suffix in trained.READERS
+    if is_file or not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name):
         raise ValueError(f'there is no file or folder {name}')
     return download.from_hub(name, _WEIGHTS, trained.CONFIG)

@@ -1,6 +1,7 @@
 """The sizes of a model, read off its arrays, and the shapes that a model of some sizes has."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -86,6 +87,7 @@ def check_shapes(params: Mapping[str, Mapping[str, Any]], config: AutoencoderCon
                           f'{expected.get(name, "absent")}')
 
 
+@functools.lru_cache(maxsize=16)
 def _expected(config: AutoencoderConfig) -> Mapping:
     """The parameters' shapes. The clip's size is no part of them: one patch is traced quickly."""
     frames, height, width = config.video_patch

@@ -29,7 +29,7 @@ SIZES = dict(frames=3, height=16, width=24, samples_per_frame=1600, classes=7, l
              latent_channels=16, blocks=2, self_attends=2, self_attention_heads=4,
              cross_attention_heads=2, self_attention_widening=2, cross_attention_widening=3,
              video_max_resolution=(3, 5, 5), decoder_channels=18, label_query_channels=20,
-             audio_patch=32, gelu='exact')
+             audio_patch=75, gelu='exact')
 CLASSES = tuple('abcde')
 
 
@@ -73,7 +73,7 @@ def test_every_form_is_the_same_model(forms, name):
     assert model.config == loaded.config and params.keys() == expected.params.keys()
 
 
-@pytest.mark.parametrize('source, target', itertools.product(NAMES, NAMES))
+@pytest.mark.parametrize('source, target', list(itertools.product(NAMES, NAMES)))
 def test_there_and_back_is_bit_exact(forms, tmp_path, source, target):
     place = {'run': 'run', 'x.pystate': 'x.pystate', 'library': 'library/model.safetensors'}
     convert(forms / source, tmp_path / 'a' / place[target])
@@ -83,7 +83,7 @@ def test_there_and_back_is_bit_exact(forms, tmp_path, source, target):
     assert (before.config, before.classes, before.step) == (
         after.config, after.classes, after.step)
     chex.assert_trees_all_equal(before.params, after.params)
-    if source in ('x.pystate', 'library'):
+    if source != 'run':
         for file in (tmp_path / 'b').rglob('*.*'):
             same = forms / file.relative_to(tmp_path / 'b')
             assert file.read_bytes() == same.read_bytes(), file
@@ -118,7 +118,8 @@ def test_linear_weights_are_transposed_and_nothing_else():
 
 @pytest.mark.parametrize('modalities', [('video',), ('audio', 'label'), ('video', 'audio')])
 def test_subsets_of_the_modalities(tmp_path, modalities):
-    loaded = make_loaded(modalities=modalities, video_patch=(3, 2, 4), width=16)
+    loaded = make_loaded(
+        modalities=modalities, video_patch=(3, 2, 4), cross_attention_heads=1)
     trained.write_pystate(tmp_path / 'x.pystate', loaded)
     convert(tmp_path / 'x.pystate', tmp_path / 'run')
     convert(tmp_path / 'run', tmp_path / 'y.pystate')
@@ -137,7 +138,7 @@ def test_sizes_are_read_off_the_arrays(forms, tmp_path):
     (tmp_path / 'model.safetensors').write_bytes(
         (forms / 'library' / 'model.safetensors').read_bytes())
     told = dict(
-        modalities=('video', 'audio', 'label'), classes=7, audio_patch=32, latents=6,
+        modalities=('video', 'audio', 'label'), classes=7, audio_patch=75, latents=6,
         latent_channels=16, self_attends=2, self_attention_widening=2, cross_attention_widening=3,
         decoder_channels=18, label_query_channels=20)
     for name, gelu in (('x.pystate', 'tanh'), ('model.safetensors', 'exact')):
@@ -167,7 +168,8 @@ def test_the_library_s_config_tells_the_rest(forms, tmp_path):
     assert config_with(id2label={str(i): f'LABEL_{i}' for i in range(7)}).classes[6] == 'class 6'
     del values['num_cross_attention_heads'], values['hidden_act']
     assert config_with().config == dataclasses.replace(expected, cross_attention_heads=8)
-    for changes, said in (({'hidden_act': 'relu'}, 'hidden_act'), ({'hidden_act': []}, 'hidden_act'),
+    for changes, said in (({'hidden_act': 'relu'}, 'hidden_act'),
+                          ({'hidden_act': []}, 'hidden_act'),
                           ({'num_latents': 9}, 'says latents=9, and the arrays 6'),
                           ({'use_query_residual': False}, 'residual'),
                           ({'output_shape': [1, 2]}, 'output_shape'),
@@ -200,8 +202,8 @@ def test_nothing_is_overwritten(forms, tmp_path):
 def test_a_model_that_the_library_cannot_hold_is_refused(tmp_path):
     trained.write_pystate(tmp_path / 'x.pystate', make_loaded(
         video_bands=8, input_padding=9, audio_max_resolution=64))
-    with pytest.raises(ValueError, match=r'video_bands=8 \(there 32\), input_padding=9 \(there 4\), '
-                                         r'audio_max_resolution=64'):
+    said = r'video_bands=8 \(there 32\), input_padding=9 \(there 4\), audio_max_resolution=64'
+    with pytest.raises(ValueError, match=said):
         convert(tmp_path / 'x.pystate', tmp_path / 'out' / 'model.safetensors')
     assert transformers_config.to_transformers(make_loaded().config, [])['image_size'] == 5
 

@@ -75,8 +75,8 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
     path, csv = config.path, config.csv
     if config.source == 'rendered':
         path, csv = rendered.render_folder(
-            config.cache or files.cache_folder(), seed=config.render_seed, train_clips=config.render_train,
-            val_clips=config.render_val, size=config.render_size,
+            config.cache or files.cache_folder(), seed=config.render_seed,
+            train_clips=config.render_train, val_clips=config.render_val, size=config.render_size,
             seconds=config.render_seconds), 'labels.csv'
     return folder.open_folder(
         path, split=split, csv=csv, spec=spec, classes=classes,

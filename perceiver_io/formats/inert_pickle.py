@@ -52,16 +52,17 @@ def read(data: bytes, calls: Mapping[str, Call], persistent: Call | None = None)
     Raises:
         Refused: it names something else, or is damaged.
     """
-    machine = _Machine(calls, persistent)
+    machine, end = _Machine(calls, persistent), 0
     try:
         for instruction, argument, position in pickletools.genops(data):
             machine.step(instruction.name, argument)
+            end = position + 1
     except Refused:
         raise
     except ValueError as error:  # pickletools': truncated, or no instruction
         raise Refused(_DAMAGED) from error
-    if position + 1 != len(data):
-        raise Refused(f'it goes on after its end, for {len(data) - position - 1} bytes')
+    if end != len(data):
+        raise Refused(f'it goes on after its end, for {len(data) - end} bytes')
     return machine.result
 
 

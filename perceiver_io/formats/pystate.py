@@ -1,4 +1,4 @@
-"""`.pystate` files, the form of the released weights: a pickle of {module: {name: float32 array}}."""
+"""`.pystate` files, the released form: a pickle of {module: {name: float32 array}}."""
 
 import math
 import os

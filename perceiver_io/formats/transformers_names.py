@@ -89,7 +89,8 @@ def _layer(theirs: str, ours: str, *, cross: bool) -> dict[str, tuple[str, str]]
         suffix = f'_{number}' if number else ''
         names |= _leaves(f'{theirs}.{norm}', f'{ours}/layer_norm{suffix}', _NORM)
     for linear, module in (
-            ('attention.self.query', 'attention/linear'), ('attention.self.key', 'attention/linear_1'),
+            ('attention.self.query', 'attention/linear'),
+            ('attention.self.key', 'attention/linear_1'),
             ('attention.self.value', 'attention/linear_2'),
             ('attention.output.dense', 'attention/linear_3'), ('mlp.dense1', 'mlp/linear'),
             ('mlp.dense2', 'mlp/linear_1')):
