@@ -37,7 +37,7 @@ def main(_) -> None:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, 'Folder of a run of train.py.', required=True)
+    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
     flags.DEFINE_integer('batch_size', 8, 'Windows decoded at a time.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'How many side-by-side videos to write.', lower_bound=0)

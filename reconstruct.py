@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, 'Folder of a run of train.py.', required=True)
+    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
     flags.DEFINE_integer('batch_size', 4, 'Windows decoded at a time.', lower_bound=1)
 

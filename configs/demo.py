@@ -30,13 +30,13 @@ def get_config() -> ConfigDict:
         audio_patch=64, audio_bands=32, audio_max_resolution=64,
         latents=64, latent_channels=128, self_attends=2, self_attention_heads=4, decoder_heads=4,
         decoder_channels=128, label_query_channels=64))
-    config.data.update(dict(source='rendered', workers=0))
+    config.data.update(dict(source='rendered', workers=0, threads=2))
     config.sampling.update(dict(video_queries=192, audio_queries=120))
-    # The paper's weights all but leave the label out: 700 steps are too few for them.
+    # The paper's weights all but leave the label out: 950 steps are too few for them.
     config.loss.update(dict(video=4.0, audio=3.0, label=0.1))
     config.optimizer.update(dict(
         name='adamw', learning_rate=3e-3, warmup=0.05, flat=0.4, b2=0.98, clip_norm=1.0))
     config.training.update(dict(
-        steps=700, batch_size=32, log_every=50, eval_every=350, eval_clips=0, eval_batch_size=20,
-        checkpoint_every=175))
+        steps=950, batch_size=32, log_every=50, eval_every=475, eval_clips=0, eval_batch_size=20,
+        checkpoint_every=190))
     return config

@@ -15,8 +15,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from perceiver_io.autoencoder import Autoencoder
+from perceiver_io.config import AutoencoderConfig
 from perceiver_io.experiment import Experiment
 from perceiver_io.files import make_folder, write_text
+from perceiver_io.formats.refusal import Refused
+from perceiver_io.model_sizes import check_shapes
 from perceiver_io.steps import TrainState
 
 CONFIG = 'config.json'
@@ -52,8 +55,19 @@ class Checkpoints:
             args=ocp.args.Composite(params=ocp.args.StandardSave(state.params),
                                     training=ocp.args.StandardSave(training)))
 
+    def save_params(self, params: hk.Params, step: int) -> None:
+        """Starts writing parameters alone, that nothing can be trained on from."""
+        self._manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
+
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, with the shapes and the shardings of `like` (which is not read)."""
+        """The newest state, with the shapes and the shardings of `like` (which is not read).
+
+        Raises:
+            ValueError: only parameters were saved.
+        """
+        if 'training' not in self._manager.item_metadata(self.latest_step()).keys():
+            raise ValueError('this folder holds converted weights without a state of training: '
+                             'start in another --workdir')
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         training = {'step': abstract.step, 'optimizer': abstract.optimizer}
         restored = self._manager.restore(
@@ -63,10 +77,15 @@ class Checkpoints:
         training = restored['training']
         return TrainState(training['step'], restored['params'], training['optimizer'])
 
-    def restore_params(self, like: hk.Params) -> hk.Params:
-        """The newest parameters alone; ValueError where they are those of another model."""
+    def restore_params(self, like: hk.Params, config: AutoencoderConfig) -> hk.Params:
+        """The newest parameters alone; ValueError where they are not those of `config`."""
         step = self.latest_step()
-        _check_same_shapes(self._manager.item_metadata(step)['params'].tree, like)
+        try:  # Orbax finds it out too late
+            check_shapes(self._manager.item_metadata(step)['params'].tree, config)
+        except Refused as error:
+            raise ValueError(
+                f'the checkpoint is of another model than {CONFIG} says: {error}; put back the '
+                f'{CONFIG} that the run was trained with') from error
         return self._manager.restore(
             step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
 
@@ -117,6 +136,13 @@ def start_run(workdir: str | os.PathLike, experiment: Experiment,
         write_text(workdir / CONFIG, experiment.to_json())
 
 
+def save_params(workdir: str | os.PathLike, params: hk.Params, step: int) -> None:
+    """Saves parameters as the checkpoint of a folder that `start_run` has begun, and waits."""
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save_params(params, step)
+    checkpoints.close()
+
+
 def read_experiment(workdir: str | os.PathLike) -> Experiment:
     """The experiment of a run folder; ValueError where there is none."""
     path = pathlib.Path(workdir) / CONFIG
@@ -139,7 +165,7 @@ def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:
         ValueError: there is no run, none of its checkpoints is finished, or the newest one is of
             another model than the run's config says.
     """
-    model = Autoencoder(read_experiment(workdir).model)
+    config = read_experiment(workdir).model
     folder = pathlib.Path(workdir) / CHECKPOINTS
     checkpoints = Checkpoints(workdir) if folder.is_dir() else None  # it would make the folder
     if checkpoints is None or checkpoints.latest_step() is None:
@@ -148,20 +174,7 @@ def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(model.init, jax.random.key(0)))
-    params, step = checkpoints.restore_params(like), checkpoints.latest_step()
+        jax.eval_shape(Autoencoder(config).init, jax.random.key(0)))
+    params, step = checkpoints.restore_params(like, config), checkpoints.latest_step()
     checkpoints.close()
     return params, step
-
-
-def _check_same_shapes(saved: Mapping, like: hk.Params) -> None:
-    """Raises where a checkpoint has other parameters than `like`; Orbax finds it out too late."""
-    saved, expected = (
-        {f'{module}/{name}': tuple(leaf.shape) for module, leaves in tree.items()
-         for name, leaf in leaves.items()} for tree in (saved, like))
-    for name in sorted(saved.keys() | expected.keys()):
-        if saved.get(name) != expected.get(name):
-            raise ValueError(
-                f'the checkpoint is of another model than {CONFIG} says: {name} is '
-                f'{saved.get(name, "absent")} and should be {expected.get(name, "absent")}; put '
-                f'back the {CONFIG} that the run was trained with')

@@ -5,36 +5,21 @@
 """
 
 import os
-from typing import NamedTuple
+import pathlib
+import re
 
 import haiku as hk
 
-from perceiver_io import checkpoints
+from perceiver_io import checkpoints, download, trained
 from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.config import AutoencoderConfig
-from perceiver_io.experiment import Experiment
+from perceiver_io.trained import Loaded
 
-
-class Loaded(NamedTuple):
-    """A trained model and what is known of it.
-
-    Attributes:
-        experiment: that of the run. A checkpoint that comes without one has the default one, with
-            its own model and, for data, a folder that is yet to be named (`data.path`).
-        params: {module: {name: float32}}, on one device.
-        classes: names by index; fewer than `config.classes` where the run's clips had fewer.
-        step: of training; None where it is not known.
-    """
-
-    experiment: Experiment
-    params: hk.Params
-    classes: tuple[str, ...]
-    step: int | None
-
-    @property
-    def config(self) -> AutoencoderConfig:
-        """The model's."""
-        return self.experiment.model
+OFFICIAL = 'deepmind/video_autoencoding'
+CHECKPOINT_HELP = (
+    'A folder of train.py; a .pystate file; a folder or file of the transformers library; '
+    f'{OFFICIAL}, the released weights; or a name on the Hugging Face hub.')
+_WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # the transformers library's, by preference
 
 
 def load(checkpoint: str | os.PathLike) -> tuple[Autoencoder, hk.Params]:
@@ -44,16 +29,52 @@ def load(checkpoint: str | os.PathLike) -> tuple[Autoencoder, hk.Params]:
 
 
 def load_checkpoint(checkpoint: str | os.PathLike) -> Loaded:
-    """Reads a checkpoint: the folder of a run of train.py.
+    """Reads a checkpoint of any form; nothing in it is run.
+
+    Args:
+        checkpoint: the folder of a run of train.py; a `.pystate` file; a folder of the transformers
+            library, or its `model.safetensors` or `pytorch_model.bin`; the name
+            'deepmind/video_autoencoding', which fetches the released weights; or another name on
+            the Hugging Face hub, such as 'deepmind/multimodal-perceiver'. What is on disk comes
+            before what is a name.
 
     Raises:
-        ValueError: it is none, or none that fits a model; says why.
+        ValueError: in one line, why it is none, or none that fits a model.
     """
-    experiment = checkpoints.read_experiment(checkpoint)
-    params, step = checkpoints.read_params(checkpoint)
-    return Loaded(experiment, params, checkpoints.read_classes(checkpoint), step)
+    path = pathlib.Path(checkpoint)
+    if not path.exists():
+        path = _fetch(os.fspath(checkpoint))
+    if path.is_file():
+        return trained.read_file(path)
+    weights = _weights(path)
+    if weights is not None:
+        return trained.read_file(weights)
+    experiment = checkpoints.read_experiment(path)
+    params, step = checkpoints.read_params(path)
+    return Loaded(experiment, params, checkpoints.read_classes(path), step)
 
 
 def read_config(checkpoint: str | os.PathLike) -> AutoencoderConfig:
     """The config of a checkpoint's model, without its parameters where that is quicker."""
-    return checkpoints.read_experiment(checkpoint).model
+    path = pathlib.Path(checkpoint)
+    if path.is_dir() and _weights(path) is None:
+        return checkpoints.read_experiment(path).model
+    return load_checkpoint(checkpoint).config
+
+
+def _weights(folder: pathlib.Path) -> pathlib.Path | None:
+    """The file of weights in a folder of the transformers library; None where it is none."""
+    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+    if found and (folder / checkpoints.CHECKPOINTS).exists():
+        raise ValueError(f'{folder} holds a run and {found[0].name}: name the file, or remove it')
+    return found[0] if found else None
+
+
+def _fetch(name: str) -> pathlib.Path:
+    """A file or folder of the name, from the cache or from the net."""
+    if name == OFFICIAL:
+        return download.official_checkpoint()
+    is_file = pathlib.Path(name).suffix in trained.READERS
+    if is_file or not re.fullmatch(r'\w[\w.-]*/\w[\w.-]*', name):
+        raise ValueError(f'there is no file or folder {name}')
+    return download.from_hub(name, _WEIGHTS, trained.CONFIG)

@@ -1,9 +1,8 @@
 """Which clips a run reads: the `data` part of a config, and how it is opened."""
 
 import dataclasses
-import os
-import pathlib
 
+from perceiver_io import files
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data import folder, rendered
 
@@ -75,11 +74,9 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
         raise ValueError("data.source='folder' needs data.path, the folder of your files")
     path, csv = config.path, config.csv
     if config.source == 'rendered':
-        cache = config.cache or os.path.join(
-            os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'perceiver_io')
         path, csv = rendered.render_folder(
-            cache, seed=config.render_seed, train_clips=config.render_train,
-            val_clips=config.render_val, size=config.render_size,
+            config.cache or files.cache_folder(), seed=config.render_seed,
+            train_clips=config.render_train, val_clips=config.render_val, size=config.render_size,
             seconds=config.render_seconds), 'labels.csv'
     return folder.open_folder(
         path, split=split, csv=csv, spec=spec, classes=classes,
