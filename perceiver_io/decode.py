@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, 'The checkpoint that made the latents.', required=True)
+    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'Folder for the clips.', required=True)
     flags.DEFINE_integer('batch_size', 4, 'Windows decoded at a time.', lower_bound=1)
 

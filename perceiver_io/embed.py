@@ -30,8 +30,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, 'A checkpoint, such as the folder of a run.',
-                        required=True)
+    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'The file for the latents, an .npz.', required=True)
     flags.DEFINE_integer('batch_size', 4, 'Windows encoded at a time.', lower_bound=1)
 

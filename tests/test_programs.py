@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_files import random_parameters
 
 import eval as eval_program
 import reconstruct as reconstruct_program
@@ -32,7 +33,7 @@ VAL_CLIPS = 7
 
 
 def make_run(folder, **model):
-    """A run folder with fresh parameters, saved at step 3."""
+    """A run folder with random parameters, saved at step 3."""
     sizes = dict(
         frames=4, height=16, width=16, samples_per_frame=1600, classes=6, video_bands=4,
         audio_bands=4, latents=8, latent_channels=16, self_attends=1, self_attention_heads=2,
@@ -41,7 +42,8 @@ def make_run(folder, **model):
         model=AutoencoderConfig(**sizes | model),
         data=DataConfig(frame_rate=RATE, cache=str(folder.parent / 'cache'), render_train=1,
                         render_val=VAL_CLIPS, render_size=32, render_seconds=2.0))
-    params = Autoencoder(experiment.model).init(jax.random.key(0))
+    shapes = jax.eval_shape(Autoencoder(experiment.model).init, jax.random.key(0))
+    params = jax.tree.map(jnp.asarray, random_parameters(shapes, seed=0))
     optimizer = make_optimizer(experiment.optimizer, 10)
     checkpoints.check_run(folder, experiment)
     checkpoints.start_run(folder, experiment, rendered.CLASSES)
