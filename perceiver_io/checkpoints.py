@@ -132,15 +132,27 @@ def read_experiment(workdir: str | os.PathLike) -> Experiment:
     """The experiment of a run folder; ValueError where there is none."""
     path = pathlib.Path(workdir) / CONFIG
     try:
-        return Experiment.from_json(path.read_text())
+        values = json.loads(path.read_bytes())
     except OSError as error:
         raise ValueError(f'{workdir} is not the folder of a run: it has no readable {CONFIG} '
                          f'({error.strerror})') from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged: it is no JSON') from error
+    if not isinstance(values, dict):
+        raise ValueError(f'{path} is damaged: it holds no config')
+    return Experiment.from_dict(values)
 
 
 def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
-    """The names of the run's classes, by index."""
-    return tuple(json.loads((pathlib.Path(workdir) / CLASSES).read_text()))
+    """The names of the run's classes, by index; ValueError where there are none."""
+    path = pathlib.Path(workdir) / CLASSES
+    try:
+        names = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path}, the names of the classes, is missing or damaged') from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'{path} is damaged: it holds no list of names')
+    return tuple(names)
 
 
 def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:

@@ -90,11 +90,6 @@ class Experiment:
         """
         return _build(cls, values, '')
 
-    @classmethod
-    def from_json(cls, text: str) -> 'Experiment':
-        """From the text of a `config.json`."""
-        return cls.from_dict(json.loads(text))
-
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 

@@ -88,6 +88,7 @@ def write_pystate(path: pathlib.Path, loaded: Loaded) -> list[pathlib.Path]:
     """Writes `path` and, beside it, what it does not tell; returns what was written."""
     beside = path.with_suffix('.json')
     _must_be_new(path, beside)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pystate.write_pystate(path, loaded.params)
     files.write_text(beside, _to_json({FACTS: _facts_of(loaded)}))
     return [path, beside]
@@ -99,6 +100,7 @@ def write_transformers(path: pathlib.Path, loaded: Loaded) -> list[pathlib.Path]
     _must_be_new(path, beside)
     given = loaded.classes + _numbered(loaded.config)[len(loaded.classes):]
     values = transformers_config.to_transformers(loaded.config, given)
+    path.parent.mkdir(parents=True, exist_ok=True)
     safetensors_file.write_safetensors(path, transformers_names.to_transformers(loaded.params))
     files.write_text(beside, _to_json(values | {FACTS: _facts_of(loaded)}))
     return [path, beside]
