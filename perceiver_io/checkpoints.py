@@ -78,16 +78,19 @@ class Checkpoints:
         return TrainState(training['step'], restored['params'], training['optimizer'])
 
     def restore_params(self, like: hk.Params, config: AutoencoderConfig) -> hk.Params:
-        """The newest parameters alone; ValueError where they are not those of `config`."""
+        """The newest parameters alone; ValueError where they are not whole, or not of `config`."""
         step = self.latest_step()
-        try:  # Orbax finds it out too late
+        try:
             check_shapes(self._manager.item_metadata(step)['params'].tree, config)
+            return self._manager.restore(
+                step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
         except Refused as error:
             raise ValueError(
                 f'the checkpoint is of another model than {CONFIG} says: {error}; put back the '
                 f'{CONFIG} that the run was trained with') from error
-        return self._manager.restore(
-            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
+        except Exception as error:  # of Orbax and TensorStore, which do not say of what kinds
+            raise ValueError(f'the checkpoint of step {step} is damaged: '
+                             f'{str(error).splitlines()[0][:200]}') from error
 
     def wait(self) -> None:
         """Until all that was saved is on disk."""

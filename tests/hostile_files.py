@@ -39,10 +39,26 @@ class Raw(NamedTuple):
     code: bytes
 
 
+class Parts(NamedTuple):
+    """One after the other."""
+
+    parts: tuple
+
+
+class Touch:
+    """A shell command that leaves a trace if it is ever run."""
+
+    command = ''
+
+
 def code_of(value) -> bytes:
     match value:
         case Raw(code):
             return code
+        case Parts(parts):
+            return b''.join(map(code_of, parts))
+        case Touch():
+            return code_of(value.command)
         case Global(module, name):
             return b'c' + f'{module}\n{name}\n'.encode()
         case Call(function, arguments):
@@ -122,7 +138,7 @@ def named(dtype):
 
 
 def torch_zip(sound=None, *, tree=None, extra=(), storages=None, compression=zipfile.ZIP_STORED,
-              leave_out=()):
+              byteorder=b'little', leave_out=()):
     """What `torch.save` writes for a state dict of {name: array}, or for any `tree`."""
     arrays = {} if sound is None else sound['arrays']
     storages = dict(storages or {})
@@ -133,7 +149,7 @@ def torch_zip(sound=None, *, tree=None, extra=(), storages=None, compression=zip
             tree[name] = tensor(str(key), value.size, value.shape)
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w', compression) as archive:
-        entries = {'data.pkl': pickled(tree), 'byteorder': b'little', 'version': b'3\n'}
+        entries = {'data.pkl': pickled(tree), 'byteorder': byteorder, 'version': b'3\n'}
         entries |= {f'data/{key}': data for key, data in storages.items()}
         for name, data in [*entries.items(), *extra]:
             if name not in leave_out:
@@ -212,8 +228,7 @@ def run_with(**texts):
     return lambda sound: {name.replace('_', '.'): text for name, text in texts.items()}
 
 
-# CANARY is replaced by a command that would leave a trace.
-TOUCH = Raw(b'CANARY')
+TOUCH = Touch()
 # (x, x), ((x, x), (x, x)) and so on: 2**60 of them, by way of the memo.
 DOUBLED = Raw(code_of('x') + b''.join(
     b'q' + bytes([place]) + b'h' + bytes([place]) + b'\x86' for place in range(60)))
@@ -223,8 +238,8 @@ PICKLES = {
     'calls eval': ('builtins.eval', leaf(Call(Global('builtins', 'eval'), (TOUCH,)))),
     'calls getattr': ('builtins.getattr', leaf(Call(Global('builtins', 'getattr'), (DTYPE, 'x')))),
     'imports a module': ('antigravity', leaf(Call(Global('antigravity', 'x'), ()))),
-    'calls it by INST': ('INST', leaf(Raw(b'(' + b'CANARY' + b'iposix\nsystem\n'))),
-    'calls it by OBJ': ('posix.system', leaf(Raw(b'(cposix\nsystem\nCANARYo'))),
+    'calls it by INST': ('INST', leaf(Parts((Raw(b'('), TOUCH, Raw(b'iposix\nsystem\n'))))),
+    'calls it by OBJ': ('posix.system', leaf(Parts((Raw(b'(cposix\nsystem\n'), TOUCH, Raw(b'o'))))),
     'calls it by NEWOBJ': ('NEWOBJ', leaf(Raw(b'cnumpy\nndarray\n)\x81'))),
     'calls it by NEWOBJ_EX': ('NEWOBJ_EX', leaf(Raw(b'cnumpy\nndarray\n)}\x92'))),
     'goes through an attribute': ('_reconstruct.__globals__', leaf(Call(Raw(
@@ -316,11 +331,11 @@ TORCH = {
     'torch: two of a name': ('two entries', torch_file(extra=[('data/0', b'\0' * 16)])),
     'torch: two pickles': ('no data.pkl', torch_file(extra=[('a/data.pkl', b'.')])),
     'torch: no pickle': ('no data.pkl', torch_file(leave_out=['data.pkl'])),
-    'torch: big-endian': ('big-endian', torch_file(
-        leave_out=['byteorder'], extra=[('byteorder ', b''), ('byteorder', b'big')][:0])),
+    'torch: big-endian': ('big-endian', torch_file(byteorder=b'big')),
     'torch: half a zip': ('damaged zip', cut('pytorch_model.bin', 0.5)),
     'torch: another checksum': ('damaged', lambda sound: {
-        'pytorch_model.bin': sound['pytorch_model.bin'].replace(b'version', b'versioN', 1)}),
+        'pytorch_model.bin': sound['pytorch_model.bin'].replace(
+            next(iter(sound['arrays'].values())).tobytes(), b'\0' * 384, 1)}),
     'torch: of another model': ('it lacks', one_tensor('0', 4, (4,))),
     'torch: before 1.6': ('since 1.6', lambda sound: {'pytorch_model.bin': pickle.dumps(1, 2)}),
 }
@@ -370,7 +385,7 @@ CONFIGS = {
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'decoder_heads', value=5))),
     'facts: another patch': ('patches have 16 pixels', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'video_patch', value=[1, 2, 4]))),
-    'config: of another size': ('says latent_channels=1280', facts(
+    'config: of another size': ('says latents=256', facts(
         'model.safetensors', lambda values: {'model_type': 'perceiver'})),
     'config: no JSON': ('no JSON', facts('model.safetensors', lambda values: b'\xff\xfe')),
     'run: no JSON': ('config.json is damaged', run_with(config_json=b'{oh no')),

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from test_programs import ROOT, play, python
 import eval as eval_program
 import perceiver_io
 import reconstruct as reconstruct_program
-from perceiver_io import checkpoints, kinetics700, loading, trained, transformers_config
+from perceiver_io import checkpoints, cli, kinetics700, loading, trained, transformers_config
 from perceiver_io.convert import convert
 from perceiver_io.data import rendered
 from perceiver_io.data.sources import DataConfig
@@ -236,6 +237,26 @@ def test_a_converted_run_is_not_trained_on(forms):
     with pytest.raises(ValueError, match='converted weights without a state of training'):
         saved.restore(None)
     saved.close()
+
+
+def test_a_damaged_run_is_refused(forms, tmp_path):
+    expected = make_loaded().params
+    files = [path.relative_to(forms / 'run') for path in (forms / 'run').rglob('*')
+             if path.is_file()]
+    refused = 0
+    for file in files:
+        folder = tmp_path / str(file).replace('/', '_')
+        shutil.copytree(forms / 'run', folder)
+        data = (folder / file).read_bytes()
+        (folder / file).write_bytes(data[:len(data) // 2])
+        try:
+            loaded = loading.load_checkpoint(folder)
+        except ValueError as error:
+            refused += 1
+            assert cli.message(error) is not None and '\n' not in cli.message(error)
+        else:
+            chex.assert_trees_all_equal(jax.device_get(loaded.params), expected)
+    assert refused >= 4, files
 
 
 def test_the_command_says_what_it_wrote(forms, tmp_path):
