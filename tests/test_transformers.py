@@ -5,9 +5,17 @@ label, and answers only the queries that it is asked for (without `subsampled_ou
 fails).
 """
 
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+
 import jax
 import numpy as np
 import pytest
+from conftest import ROOT
 from golden_files import random_parameter
 
 import perceiver_io
@@ -155,6 +163,54 @@ def test_parts_of_storages_and_parameters_are_read(tmp_path):
     arrays = read_torch(tmp_path / 'x.bin')
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(arrays[name], tensor.detach().numpy())
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers for files of a model as the Hugging Face hub does."""
+
+    files: dict = {}
+
+    def do_GET(self):
+        data = self.files.get(self.path.removeprefix('/some/model/resolve/main/'))
+        self.send_response(404 if data is None else 200)
+        if data is None:
+            self.send_header('X-Error-Code', 'EntryNotFound')
+        else:
+            self.send_header('ETag', f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header('X-Repo-Commit', '0' * 40)
+        self.send_header('Content-Length', str(len(data or b'')))
+        self.end_headers()
+        if data is not None and self.command == 'GET':
+            self.wfile.write(data)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize('weights', ['model.safetensors', 'pytorch_model.bin', 'none'])
+def test_a_name_on_the_hub(tiny, tmp_path, weights):
+    folder, theirs = tiny
+    torch.save(theirs.state_dict(), tmp_path / 'pytorch_model.bin')
+    Hub.files = {'config.json': (folder / 'config.json').read_bytes()}
+    if weights != 'none':
+        source = tmp_path if weights == 'pytorch_model.bin' else folder
+        Hub.files[weights] = (source / weights).read_bytes()
+    code = ('from perceiver_io import cli, loading\n'
+            'cli.run(lambda _: print(loading.read_config("some/model")))')
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        done = subprocess.run(
+            [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=200,
+            env=os.environ | {'HF_ENDPOINT': f'http://127.0.0.1:{hub.server_port}',
+                              'HF_HOME': str(tmp_path / 'home'), 'JAX_PLATFORMS': 'cpu'})
+        hub.shutdown()
+    if weights == 'none':
+        assert done.returncode == 1
+        assert 'error: some/model on the Hugging Face hub has none of' in done.stderr
+    else:
+        assert done.stdout.strip() == str(loading.read_config(folder)), done.stderr[-2000:]
 
 
 def test_they_load_what_we_write(tmp_path):
