@@ -5,87 +5,9 @@ import json
 import pickle
 import struct
 import zipfile
-from typing import NamedTuple
 
 import numpy as np
-
-# A small assembler of pickles, for what Python's own pickler would not write.
-
-
-class Global(NamedTuple):
-    module: str
-    name: str
-
-
-class Call(NamedTuple):
-    function: object
-    arguments: object
-
-
-class Build(NamedTuple):
-    target: object
-    state: object
-
-
-class Reference(NamedTuple):
-    """A persistent id."""
-
-    to: object
-
-
-class Raw(NamedTuple):
-    """Instructions as they stand."""
-
-    code: bytes
-
-
-class Parts(NamedTuple):
-    """One after the other."""
-
-    parts: tuple
-
-
-class Touch:
-    """A shell command that leaves a trace if it is ever run."""
-
-    command = ''
-
-
-def code_of(value) -> bytes:
-    match value:
-        case Raw(code):
-            return code
-        case Parts(parts):
-            return b''.join(map(code_of, parts))
-        case Touch():
-            return code_of(value.command)
-        case Global(module, name):
-            return b'c' + f'{module}\n{name}\n'.encode()
-        case Call(function, arguments):
-            return code_of(function) + code_of(arguments) + b'R'
-        case Build(target, state):
-            return code_of(target) + code_of(state) + b'b'
-        case Reference(to):
-            return code_of(to) + b'Q'
-        case bool() | None:
-            return {True: b'\x88', False: b'\x89', None: b'N'}[value]
-        case int():
-            return b'\x8a\x08' + struct.pack('<q', value)
-        case str():
-            return b'X' + struct.pack('<I', len(value.encode())) + value.encode()
-        case bytes():
-            return b'B' + struct.pack('<I', len(value)) + value
-        case tuple():
-            return b'(' + b''.join(map(code_of, value)) + b't'
-        case list():  # of pairs: a dict, which may have a key twice
-            return b'}(' + b''.join(code_of(part) for pair in value for part in pair) + b'u'
-        case dict():
-            return code_of(list(value.items()))
-    raise TypeError(value)
-
-
-def pickled(value) -> bytes:
-    return b'\x80\x04' + code_of(value) + b'.'
+from pickle_writer import Build, Call, Global, Parts, Raw, Reference, Touch, code_of, pickled
 
 
 def pystate(value):
@@ -388,9 +310,17 @@ CONFIGS = {
     'config: of another size': ('says latents=256', facts(
         'model.safetensors', lambda values: {'model_type': 'perceiver'})),
     'config: no JSON': ('no JSON', facts('model.safetensors', lambda values: b'\xff\xfe')),
-    'run: no JSON': ('config.json is damaged', run_with(config_json=b'{oh no')),
-    'run: deep JSON': ('config.json is damaged', run_with(config_json=b'[' * 10**5)),
-    'run: a list': ('config.json is damaged', run_with(config_json=b'[]')),
+    'run: no JSON': ('config.json is damaged', run_with(
+        config_json=b'{oh no', classes_json=b'[]')),
+    'run: deep JSON': ('config.json is damaged', run_with(
+        config_json=b'[' * 10**5, classes_json=b'[]')),
+    'run: a list': ('config.json is damaged', run_with(config_json=b'[]', classes_json=b'[]')),
+    'run: unknown key': ('no key modell', run_with(
+        config_json=b'{"modell": {}}', classes_json=b'[]')),
+    'run: no checkpoint': ('no finished checkpoint', run_with(
+        config_json=b'{}', classes_json=b'["a"]')),
+    'run: a config of another program': ('not the folder of a run.* no classes.json', run_with(
+        config_json=b'{"model_type": "bert"}')),
     'run: nothing': ('not the folder of a run', run_with(readme=b'hello')),
 }
 

@@ -10,7 +10,8 @@ import tracemalloc
 import jax
 import numpy as np
 import pytest
-from hostile_files import CASES, Touch, pickled, torch_zip
+from hostile_files import CASES, torch_zip
+from pickle_writer import Touch, pickled
 from test_convert import make_loaded
 
 from perceiver_io import cli, loading, trained
@@ -52,6 +53,7 @@ def test_there_are_many():
     assert len(CASES) > 100
 
 
+@pytest.mark.filterwarnings('ignore:Duplicate name')  # in a case
 @pytest.mark.parametrize('name', CASES)
 def test_refused_and_not_run(sound, tmp_path, monkeypatch, name):
     expected, make = CASES[name]
