@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -75,7 +76,8 @@ def read_file(path: str | os.PathLike) -> Loaded:
         if not haiku:
             params = transformers_names.to_haiku(params)
         experiment = _experiment(params, known or {}, facts.get('frame_rate', 25), beside.name)
-    if not known and experiment.model != AutoencoderConfig():
+    untold = 'model' not in facts and (haiku or not values)
+    if untold and dataclasses.replace(experiment.model, gelu='tanh') != AutoencoderConfig():
         logging.warning('%s: what arrays do not tell, such as heads, is taken to be as released; '
                         '%s beside it could tell', path, beside.name)
     names = facts.get('classes') or transformers_config.class_names(values)
@@ -113,9 +115,9 @@ def _experiment(params: Mapping[str, Mapping[str, np.ndarray]], known: Mapping[s
     for name, value in sizes.items():
         said = known.get(name, value)
         if name == 'modalities' and isinstance(said, list | tuple):
-            said = tuple(modality for modality in value if modality in said)
+            said = tuple(modality for modality in AutoencoderConfig.modalities if modality in said)
         if said != value:
-            raise Refused(f'{source} says {name}={str(said)[:80]}, and the arrays {value}')
+            raise Refused(f'{source} says {name}={reprlib.repr(said)}, and the arrays {value}')
     try:
         experiment = Experiment.from_dict({
             'model': {**known, **sizes}, 'data': {'source': 'folder', 'frame_rate': frame_rate}})

@@ -145,6 +145,10 @@ def deeper(values, *path, value):
     return values
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+
 def run_with(**texts):
     """A folder like that of a run, with these files in it."""
     return lambda sound: {name.replace('_', '.'): text for name, text in texts.items()}
@@ -299,6 +303,13 @@ CONFIGS = {
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'latent', value=9))),
     'facts: text for a number': ('must be of type int', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'frames', value='3'))),
+    'facts: modalities it has not': ("says modalities=..video', 'audio', 'label'", lambda sound: {
+        'x.pystate': pickle.dumps({module: leaves for module, leaves in pickle.loads(
+            sound['x.pystate']).items() if 'audio' not in module}), 'x.json': sound['x.json']}),
+    'facts: deep nesting': (r'latents=\[\[\[', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'latents', value=nested(500)))),
+    'facts: deep nesting of what arrays do not tell': ('must be of type int', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'frames', value=nested(500)))),
     'facts: no step': ('no number of steps', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'step', value=-1))),
     'facts: no names': ('no list of names', facts(
