@@ -1,6 +1,6 @@
-"""Evaluates a run: the row of Table 5, a line for every clip, and a few videos to look at.
+"""Evaluates a model: the row of Table 5, a line for every clip, and a few videos to look at.
 
-    python eval.py --checkpoint=DIR --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
+    python eval.py --checkpoint=X --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
 the run's `data` can be overridden; `--data.path` alone says that the clips are a folder's.
