@@ -17,7 +17,7 @@ from test_convert import make_loaded
 from perceiver_io import cli, loading, trained
 from perceiver_io.formats import inert_pickle, transformers_names
 
-MEMORY = 64 << 20  # bytes that no refusal needs
+MEMORY = 32 << 20  # bytes that no refusal needs
 
 
 @pytest.fixture(scope='module')
