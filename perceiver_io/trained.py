@@ -154,7 +154,8 @@ def _facts(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(facts, dict) or not isinstance(facts.get('model', {}), dict):
         raise Refused(f'its {FACTS} is no group of keys')
     names = facts.get('classes', [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(
+            isinstance(name, str) and name.isprintable() for name in names):
         raise Refused(f'its {FACTS}.classes is no list of names')
     step = facts.get('step')
     if step is not None and (type(step) is not int or step < 0):

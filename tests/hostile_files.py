@@ -314,6 +314,8 @@ CONFIGS = {
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'step', value=-1))),
     'facts: no names': ('no list of names', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'classes', value=[1]))),
+    'facts: names of two lines': ('no list of names', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'classes', value=['a\nb']))),
     'facts: an impossible model': ('must be divisible', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'decoder_heads', value=5))),
     'facts: another patch': ('patches have 16 pixels', facts(
