@@ -1,6 +1,6 @@
-"""Evaluates a run: the row of Table 5, a line for every clip, and a few videos to look at.
+"""Evaluates a model: the row of Table 5, a line for every clip, and a few videos to look at.
 
-    python eval.py --checkpoint=DIR --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
+    python eval.py --checkpoint=X --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
 the run's `data` can be overridden; `--data.path` alone says that the clips are a folder's.
@@ -145,8 +145,9 @@ def report(results: Mapping[str, Any], experiment: Experiment,
            written: Sequence[pathlib.Path]) -> None:
     """Prints the table, what was skipped, and what was written."""
     clips, labelled = results['clips'], results['labelled_clips']
-    print(f'\nTable 5, step {results["step"]}, split {experiment.data.eval_split!r}: {clips} clips '
-          f'x {results["windows"]} windows of {experiment.clip_spec.seconds:.2f} s')
+    step = '' if results['step'] is None else f'step {results["step"]}, '
+    print(f'\nTable 5, {step}split {experiment.data.eval_split!r}: {clips} clips x '
+          f'{results["windows"]} windows of {experiment.clip_spec.seconds:.2f} s')
     print(table5.text(results, experiment.model))
     if 'label' in experiment.model.modalities and labelled < clips:
         print(f'top-1 and top-5 are of the {labelled} clips with a class that the model knows')

@@ -78,16 +78,19 @@ class Checkpoints:
         return TrainState(training['step'], restored['params'], training['optimizer'])
 
     def restore_params(self, like: hk.Params, config: AutoencoderConfig) -> hk.Params:
-        """The newest parameters alone; ValueError where they are not those of `config`."""
+        """The newest parameters alone; ValueError where they are not whole, or not of `config`."""
         step = self.latest_step()
-        try:  # Orbax finds it out too late
+        try:
             check_shapes(self._manager.item_metadata(step)['params'].tree, config)
+            return self._manager.restore(
+                step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
         except Refused as error:
             raise ValueError(
                 f'the checkpoint is of another model than {CONFIG} says: {error}; put back the '
                 f'{CONFIG} that the run was trained with') from error
-        return self._manager.restore(
-            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
+        except Exception as error:  # of Orbax and TensorStore, which do not say of what kinds
+            raise ValueError(f'the checkpoint of step {step} is damaged: '
+                             f'{str(error).splitlines()[0][:200]}') from error
 
     def wait(self) -> None:
         """Until all that was saved is on disk."""
@@ -147,15 +150,27 @@ def read_experiment(workdir: str | os.PathLike) -> Experiment:
     """The experiment of a run folder; ValueError where there is none."""
     path = pathlib.Path(workdir) / CONFIG
     try:
-        return Experiment.from_json(path.read_text())
+        values = json.loads(path.read_bytes())
     except OSError as error:
         raise ValueError(f'{workdir} is not the folder of a run: it has no readable {CONFIG} '
                          f'({error.strerror})') from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged: it is no JSON') from error
+    if not isinstance(values, dict):
+        raise ValueError(f'{path} is damaged: it holds no config')
+    return Experiment.from_dict(values)
 
 
 def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
-    """The names of the run's classes, by index."""
-    return tuple(json.loads((pathlib.Path(workdir) / CLASSES).read_text()))
+    """The names of the run's classes, by index; ValueError where there are none."""
+    path = pathlib.Path(workdir) / CLASSES
+    try:
+        names = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path}, the names of the classes, is missing or damaged') from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'{path} is damaged: it holds no list of names')
+    return tuple(names)
 
 
 def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:

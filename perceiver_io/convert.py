@@ -43,7 +43,6 @@ def convert(source: str | os.PathLike, target: str | os.PathLike) -> list[pathli
         raise ValueError(f'{target} is there already: choose another name, or remove it first')
     loaded = load_checkpoint(source)
     loaded = loaded._replace(params=jax.device_get(loaded.params))
-    target.parent.mkdir(parents=True, exist_ok=True)
     written = write(target, loaded)
     leaves = jax.tree.leaves(loaded.params)
     print(f'{len(leaves)} arrays with {sum(leaf.size for leaf in leaves):,} parameters')

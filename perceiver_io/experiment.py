@@ -7,6 +7,7 @@ anything slow starts.
 import dataclasses
 import difflib
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -102,11 +103,6 @@ class Experiment:
         """
         return build(cls, values)
 
-    @classmethod
-    def from_json(cls, text: str) -> 'Experiment':
-        """From the text of a `config.json`."""
-        return cls.from_dict(json.loads(text))
-
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
@@ -128,7 +124,7 @@ def typed(cls: type, values: Mapping[str, Any], prefix: str = '') -> dict[str, A
             raise ValueError(f'the config has no key {name}: {hint}')
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise ValueError(f'{name}={value!r} must be a group of keys')
+                raise ValueError(f'{name}={reprlib.repr(value)} must be a group of keys')
             arguments[key] = build(hints[key], value, f'{name}.')
         else:
             arguments[key] = _typed(value, hints[key], name)
@@ -145,10 +141,10 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         inner = typing.get_args(hint)
         if inner[-1] is not Ellipsis and len(inner) != len(value):
-            raise ValueError(f'{name}={value!r} must have {len(inner)} values')
+            raise ValueError(f'{name}={reprlib.repr(value)} must have {len(inner)} values')
         return tuple(_typed(item, inner[0], name) for item in value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
-        raise ValueError(f'{name}={value!r} must be of type {origin.__name__}')
+        raise ValueError(f'{name}={reprlib.repr(value)} must be of type {origin.__name__}')
     return value

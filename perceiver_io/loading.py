@@ -49,6 +49,7 @@ def load_checkpoint(checkpoint: str | os.PathLike) -> Loaded:
     weights = _weights(path)
     if weights is not None:
         return trained.read_file(weights)
+    _check_is_run(path)
     experiment = checkpoints.read_experiment(path)
     params, step = checkpoints.read_params(path)
     return Loaded(experiment, params, checkpoints.read_classes(path), step)
@@ -58,6 +59,7 @@ def read_config(checkpoint: str | os.PathLike) -> AutoencoderConfig:
     """The config of a checkpoint's model, without its parameters where that is quicker."""
     path = pathlib.Path(checkpoint)
     if path.is_dir() and _weights(path) is None:
+        _check_is_run(path)
         return checkpoints.read_experiment(path).model
     return load_checkpoint(checkpoint).config
 
@@ -68,6 +70,14 @@ def _weights(folder: pathlib.Path) -> pathlib.Path | None:
     if found and (folder / checkpoints.CHECKPOINTS).exists():
         raise ValueError(f'{folder} holds a run and {found[0].name}: name the file, or remove it')
     return found[0] if found else None
+
+
+def _check_is_run(folder: pathlib.Path) -> None:
+    lacks = [name for name in (checkpoints.CONFIG, checkpoints.CLASSES)
+             if not (folder / name).is_file()]
+    if lacks:
+        raise ValueError(f'{folder} is not the folder of a run, it has no {lacks[0]}, and has none '
+                         f'of {", ".join(_WEIGHTS)}')
 
 
 def _fetch(name: str) -> pathlib.Path:

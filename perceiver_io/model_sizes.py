@@ -87,14 +87,19 @@ def check_shapes(params: Mapping[str, Mapping[str, Any]], config: AutoencoderCon
                           f'{expected.get(name, "absent")}')
 
 
-@functools.lru_cache(maxsize=16)
 def _expected(config: AutoencoderConfig) -> Mapping:
     """The parameters' shapes. The clip's size is no part of them: one patch is traced quickly."""
     frames, height, width = config.video_patch
-    small = dataclasses.replace(
+    return _traced(dataclasses.replace(
         config, frames=frames, height=height, width=width, samples_per_frame=config.audio_patch,
-        blocks=1, video_max_resolution=None, audio_max_resolution=None)
-    return jax.eval_shape(Autoencoder(small).init, jax.random.key(0))
+        video_max_resolution=None, audio_max_resolution=None, blocks=1, self_attention_heads=1,
+        cross_attention_heads=1, decoder_heads=1, gelu='tanh', dropout=0.0, attention_dropout=0.0,
+        dtype='float32', remat=False, decode_memory=0))
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(config: AutoencoderConfig) -> Mapping:
+    return jax.eval_shape(Autoencoder(config).init, jax.random.key(0))
 
 
 class _Shapes:

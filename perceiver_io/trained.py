@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -75,7 +76,8 @@ def read_file(path: str | os.PathLike) -> Loaded:
         if not haiku:
             params = transformers_names.to_haiku(params)
         experiment = _experiment(params, known or {}, facts.get('frame_rate', 25), beside.name)
-    if not known and experiment.model != AutoencoderConfig():
+    untold = 'model' not in facts and (haiku or not values)
+    if untold and dataclasses.replace(experiment.model, gelu='tanh') != AutoencoderConfig():
         logging.warning('%s: what arrays do not tell, such as heads, is taken to be as released; '
                         '%s beside it could tell', path, beside.name)
     names = facts.get('classes') or transformers_config.class_names(values)
@@ -88,6 +90,7 @@ def write_pystate(path: pathlib.Path, loaded: Loaded) -> list[pathlib.Path]:
     """Writes `path` and, beside it, what it does not tell; returns what was written."""
     beside = path.with_suffix('.json')
     _must_be_new(path, beside)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pystate.write_pystate(path, loaded.params)
     files.write_text(beside, _to_json({FACTS: _facts_of(loaded)}))
     return [path, beside]
@@ -99,6 +102,7 @@ def write_transformers(path: pathlib.Path, loaded: Loaded) -> list[pathlib.Path]
     _must_be_new(path, beside)
     given = loaded.classes + _numbered(loaded.config)[len(loaded.classes):]
     values = transformers_config.to_transformers(loaded.config, given)
+    path.parent.mkdir(parents=True, exist_ok=True)
     safetensors_file.write_safetensors(path, transformers_names.to_transformers(loaded.params))
     files.write_text(beside, _to_json(values | {FACTS: _facts_of(loaded)}))
     return [path, beside]
@@ -111,9 +115,9 @@ def _experiment(params: Mapping[str, Mapping[str, np.ndarray]], known: Mapping[s
     for name, value in sizes.items():
         said = known.get(name, value)
         if name == 'modalities' and isinstance(said, list | tuple):
-            said = tuple(modality for modality in value if modality in said)
+            said = tuple(modality for modality in AutoencoderConfig.modalities if modality in said)
         if said != value:
-            raise Refused(f'{source} says {name}={str(said)[:80]}, and the arrays {value}')
+            raise Refused(f'{source} says {name}={reprlib.repr(said)}, and the arrays {value}')
     try:
         experiment = Experiment.from_dict({
             'model': {**known, **sizes}, 'data': {'source': 'folder', 'frame_rate': frame_rate}})
@@ -150,7 +154,8 @@ def _facts(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(facts, dict) or not isinstance(facts.get('model', {}), dict):
         raise Refused(f'its {FACTS} is no group of keys')
     names = facts.get('classes', [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(
+            isinstance(name, str) and name.isprintable() for name in names):
         raise Refused(f'its {FACTS}.classes is no list of names')
     step = facts.get('step')
     if step is not None and (type(step) is not int or step < 0):

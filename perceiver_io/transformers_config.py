@@ -48,7 +48,7 @@ def class_names(values: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(table, Mapping):
         return None
     names = [table.get(str(index)) for index in range(len(table))]
-    if not all(isinstance(name, str) and name != f'LABEL_{index}'
+    if not all(isinstance(name, str) and name.isprintable() and name != f'LABEL_{index}'
                for index, name in enumerate(names)):
         return None
     return tuple(names)

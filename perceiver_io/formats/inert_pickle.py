@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from perceiver_io.formats.refusal import Refused, quoted
 
 _DAMAGED = 'it is damaged, or no pickle of arrays'
+_MARKS = 100  # open at a time: one for each dict or tuple within another
 
 
 Call = Callable[[tuple], Any]
@@ -113,6 +114,8 @@ class _Machine:
         return items
 
     def _mark(self, _) -> None:
+        if len(self._below) == _MARKS:
+            raise Refused(_DAMAGED)
         self._below.append(self._stack)
         self._stack = []
 
