@@ -74,9 +74,9 @@ def fit_config(wanted: Mapping[str, Any], source: AutoencoderConfig,
         if paddings[padding] < least:
             raise ValueError(
                 f'{width} would be {getattr(bare, width) + least} and {name} has '
-                f'{getattr(source, width)}: it has no parameters for wider ones; set '
-                f'model.classes={bare.classes}, model.modalities={bare.modalities} and '
-                f'model.{padding}={least} so that they fit, or train without init_from')
+                f'{getattr(source, width)}, whose parameters fit nothing wider: lower what needs '
+                f'it (model.classes={bare.classes}, model.modalities={bare.modalities}, '
+                f'model.{padding}={least}), or train without init_from')
     return dataclasses.replace(source, **own, **paddings)
 
 
