@@ -221,14 +221,14 @@ def test_with_the_label_hidden_the_model_does_what_the_source_did(source, folder
     assert start.kept == len(jax.tree.leaves(params)) - 3 and not start.left_out
     assert start.changed == {'classes': [700, 5], 'input_padding': [4, 704 - 75]}
     assert not moved(params, fresh) & (HEAD | {LABEL_PADDING})
+    assert not moved(params, loaded.params) - (HEAD | {LABEL_PADDING})
     config, rng = loaded.config, np.random.default_rng(0)
     clip = {'video': rng.random((2, *config.video_shape, 3), np.float32),
             'audio': rng.uniform(-1, 1, (2, config.samples, 1)).astype(np.float32)}
-    ours = model.reconstruct(params, **clip)
-    theirs = Autoencoder(config).reconstruct(loaded.params, **clip)
-    np.testing.assert_allclose(ours.video, theirs.video, atol=1e-6)
-    np.testing.assert_allclose(ours.audio, theirs.audio, atol=1e-6)
-    assert float(abs(ours.video).max()) > 0.01 and ours.label.shape == (2, 5)
+    ours = model.encode(params, **clip)
+    theirs = Autoencoder(config).encode(loaded.params, **clip)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert float(abs(ours).mean()) > 0.1
 
 
 def test_a_head_of_other_classes_is_new_and_the_same_classes_keep_theirs(source):
