@@ -89,7 +89,7 @@ class Autoencoder:
             rng: a key turns dropout on, where the config has any.
 
         Returns:
-            latents [b, n, d].
+            latents [b, n, d], float32.
 
         Raises:
             ValueError: a modality is missing or has another shape than the config says.
@@ -243,7 +243,8 @@ def _decode(config: AutoencoderConfig, latents, video_index, audio_index, grid) 
         modality: io_processors.Readout(modality, values) for modality, values in (
             ('audio', config.audio_patch), ('video', config.channels), ('label', config.classes))
         if modality in config.modalities}
-    core = dict(channels=config.decoder_channels, heads=config.decoder_heads, gelu=config.gelu)
+    core = dict(channels=config.decoder_channels, heads=config.decoder_heads, gelu=config.gelu,
+                dtype=jnp.dtype(config.dtype))
     make_decoder = functools.partial(BasicDecoder, **core)
     if config.attention == 'exact':
         make_decoder = functools.partial(ExactDecoder, **core, memory=config.decode_bytes)

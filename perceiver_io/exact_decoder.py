@@ -15,6 +15,7 @@ a gradient is asked of, however many: the folding has no safe derivative where w
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,12 +47,13 @@ FEW = 4096
 class ExactDecoder(hk.Module):
     """`BasicDecoder` over structured queries; every modality by itself."""
 
-    def __init__(self, *, channels: int, heads: int, gelu: str, memory: int,
+    def __init__(self, *, channels: int, heads: int, gelu: str, dtype: jnp.dtype, memory: int,
                  name: str = 'basic_decoder'):
         super().__init__(name=name)
         self.channels = channels
         self.heads = heads
         self.gelu = gelu
+        self.dtype = dtype
         self.memory = memory
 
     def __call__(self, queries: Sequence[Tokens], latents: jax.Array,
@@ -63,7 +65,7 @@ class ExactDecoder(hk.Module):
         cross = cross_attention.parameters(width, latent_channels)
         output = Linear(self.channels, name='output').parameters(width)
 
-        memory = remember(cross, self.heads, latents)
+        memory = remember(cross, self.heads, latents, self.dtype)
         answers = []
         for part, readout in zip(queries, readouts):
             weights = Weights(cross, output, readout.parameters(self.channels))
@@ -89,14 +91,15 @@ class Memory(NamedTuple):
     values: jax.Array
 
 
-def remember(weights: CrossAttentionWeights, heads: int, latents: jax.Array) -> Memory:
-    """Keys and values of the latents [b, n, d]."""
-    normed = layer_norm(latents, weights.key_norm)
+def remember(weights: CrossAttentionWeights, heads: int, latents: jax.Array,
+             dtype: jnp.dtype) -> Memory:
+    """Keys and values of the latents [b, n, d], in `dtype`."""
+    normed = layer_norm(latents, weights.key_norm).astype(dtype)
     keys, values = (
         jnp.swapaxes(split_heads(linear(normed, layer), heads), 1, 2)
         for layer in (weights.attention.key, weights.attention.value))
     keys = keys / math.sqrt(keys.shape[-1])
-    return Memory(keys.astype(latents.dtype), values.astype(latents.dtype))
+    return Memory(keys.astype(dtype), values.astype(dtype))
 
 
 def answer_few(weights: Weights, memory: Memory, queries: Tokens, gelu: str) -> jax.Array:
@@ -156,12 +159,13 @@ class Folded(NamedTuple):
 
     With v what the attention returns, x = v W_o + b_o and s the standard deviation of x,
 
-        z = v mix[:, :-k] + shift       x less its mean, over sqrt(d), in a basis of W_o's row space
+        z = v mix + shift               x less its mean, over sqrt(d), in a basis of W_o's row space
         s^2 = |z|^2 + rest              rest: what b_o has outside of that space, and epsilon
-        answer = v mix[:, -k:] + gelu((z first + first_bias) / s + second_bias) second + constant
+        answer = v direct + gelu((z first + first_bias) / s + second_bias) second + constant
     """
 
-    mix: jax.Array  # [v channels, z + k]
+    mix: jax.Array  # [v channels, z]
+    direct: jax.Array  # [v channels, k]
     shift: jax.Array  # [z]
     rest: jax.Array  # []
     first: jax.Array  # [z, hidden]
@@ -182,17 +186,18 @@ def fold(weights: Weights) -> Folded:
         shift = basis @ centre(b_o)
         outside = centre(b_o) - shift @ basis
         tail = _compose(weights.output, weights.readout)
-        w_linear, b_linear = _compose(cross.attention.out, tail)
+        direct, b_direct = _compose(cross.attention.out, tail)
         second, b_second = _compose_without_bias(cross.mlp_out, tail)
         return Folded(
-            mix=jnp.concatenate([centre(w_o) @ basis.T / root, w_linear], axis=1),
+            mix=centre(w_o) @ basis.T / root,
+            direct=direct,
             shift=shift / root,
             rest=jnp.square(outside).mean() + LayerNorm.EPSILON,
             first=basis @ (scale[:, None] * w_1) * root,
             first_bias=(outside * scale) @ w_1,
             second_bias=offset @ w_1 + b_1,
             second=second,
-            constant=b_linear + b_second)
+            constant=b_direct + b_second)
 
 
 def orthonormal_rows(w: jax.Array) -> jax.Array:
@@ -231,20 +236,16 @@ def _answer_in_chunks(weights, memory, queries, gelu, bytes_at_once):
     dtype = memory.values.dtype
     b, heads, n, _ = memory.keys.shape
     tables, folded = make_tables(weights, memory, queries), fold(weights)
-    narrow = folded._replace(
-        **{name: getattr(folded, name).astype(dtype) for name in ('mix', 'first', 'second')})
-    values = memory.values
-    if heads == 1:
-        values = values @ narrow.mix
+    narrow = folded._replace(**{
+        name: getattr(folded, name).astype(dtype) for name in ('mix', 'direct', 'first', 'second')})
+    mix = _mix_values if heads == 1 else _mix_outputs
+    attend = mix(narrow, memory.values, functools.partial(_attend, tables))
 
     def answer(points):
-        mixed = _attend(tables, points, values)
-        if heads > 1:
-            mixed = mixed.astype(dtype) @ narrow.mix
-        return _finish(narrow, mixed, gelu, dtype)
+        return _finish(narrow, *attend(points), gelu, dtype)
 
     # Twice the logits, z, and twice the hidden layer are alive at once, about.
-    floats = 2 * heads * n + folded.mix.shape[1] + 2 * len(folded.first_bias)
+    floats = 2 * heads * n + len(folded.shift) + 2 * len(folded.first_bias)
     lines, width, points_of = _lines(queries)
     chunk = max(1, bytes_at_once // (4 * b * width * floats))
     chunks = -(-lines // chunk)
@@ -278,29 +279,62 @@ def _lines(queries: Tokens) -> tuple:
     return queries.count, 1, lambda lines: tuple(index[lines] for index in indices)
 
 
-def _attend(tables, points, values):
-    """What attention returns for the queries at `points`: [b, q, heads * width], float32."""
+def _mix_values(folded, values, attend):
+    """points -> (m z, m (v direct), m) with m the softmax's sum: layer norm takes m out of z.
+
+    The values of one head are folded before the attention, with a column of ones for m.
+    """
+    ones = jnp.ones_like(values[..., :1])
+    wide = (values @ folded.mix + folded.shift).astype(values.dtype)
+    narrow = jnp.concatenate([values @ folded.direct, ones], axis=-1)
+
+    def mixed(points):
+        weights = attend(points)
+        z, rest = (_sums(weights, x)[:, 0] for x in (wide, narrow))
+        return z, rest[..., :-1], rest[..., -1:]
+
+    return mixed
+
+
+def _mix_outputs(folded, values, attend):
+    """The same with m = 1, for several heads: folded, the values of all would be wider."""
+    def mixed(points):
+        weights = attend(points)
+        means = _sums(weights, values) / weights.sum(-1, keepdims=True)
+        b, heads, q, e = means.shape
+        v = jnp.swapaxes(means, 1, 2).reshape(b, q, heads * e).astype(values.dtype)
+        z, direct = (jnp.dot(v, w, preferred_element_type=jnp.float32)
+                     for w in (folded.mix, folded.direct))
+        return z + folded.shift, direct, jnp.ones((b, q, 1))
+
+    return mixed
+
+
+def _attend(tables, points):
+    """exp(logits - their maximum) of the queries at `points`: [b, heads, q, n], float32."""
     logits = sum(
         jnp.take(table, where, axis=2, mode='clip') for table, where in zip(tables.axes, points))
     b, heads, *shape, n = logits.shape
     inverse = tables.inverse[points][..., None]
     bias = tables.bias.reshape(b, heads, *[1] * len(shape), n)
     logits = (logits * inverse + bias).reshape(b, heads, -1, n)
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    mixed = jnp.einsum('bhqn,bhne->bhqe', weights.astype(values.dtype), values,
-                       preferred_element_type=jnp.float32)
-    mixed = mixed / weights.sum(-1, keepdims=True)
-    return jnp.swapaxes(mixed, 1, 2).reshape(b, mixed.shape[2], -1)
+    return jnp.exp(logits - logits.max(-1, keepdims=True))
 
 
-def _finish(folded, mixed, gelu, dtype):
-    """From the attention's output times `mix` [b, q, z + k] to answers [b, q, k]."""
-    z = mixed[..., :len(folded.shift)] + folded.shift
-    inverse = jax.lax.rsqrt(jnp.square(z).sum(-1, keepdims=True) + folded.rest)
+def _sums(weights, x):
+    """sum_n weights x: [b, heads, q, n] and [b, heads, n, d] to [b, heads, q, d], float32."""
+    return jnp.einsum('bhqn,bhnd->bhqd', weights.astype(x.dtype), x,
+                      preferred_element_type=jnp.float32)
+
+
+def _finish(folded, z, direct, m, gelu, dtype):
+    """From m z [b, q, z], m (v direct) [b, q, k] and m [b, q, 1] to answers [b, q, k]."""
+    inverse = jax.lax.rsqrt(
+        jnp.square(z).sum(-1, keepdims=True) + folded.rest * jnp.square(m))
     hidden = jnp.dot(z.astype(dtype), folded.first, preferred_element_type=jnp.float32)
-    hidden = ACTIVATIONS[gelu]((hidden + folded.first_bias) * inverse + folded.second_bias)
+    hidden = ACTIVATIONS[gelu]((hidden + folded.first_bias * m) * inverse + folded.second_bias)
     answer = jnp.dot(hidden.astype(dtype), folded.second, preferred_element_type=jnp.float32)
-    return answer + mixed[..., len(folded.shift):] + folded.constant
+    return answer + direct / m + folded.constant
 
 
 def _compose(first: Affine, second: Affine) -> Affine:

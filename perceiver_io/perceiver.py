@@ -44,7 +44,6 @@ class PerceiverEncoder(hk.Module):
         super().__init__(name=name)
         common = dict(
             gelu=gelu, dropout=dropout, attention_dropout=attention_dropout, dtype=dtype)
-        self.dtype = dtype
         self.blocks = blocks
         self.remat = remat
         self.latents = TrainablePositionEncoding(latents, latent_channels)
@@ -56,13 +55,13 @@ class PerceiverEncoder(hk.Module):
             for _ in range(self_attends)]
 
     def __call__(self, tokens: Sequence[Tokens], batch: int) -> jax.Array:
-        """Tokens of every modality to latents [b, n, d]."""
+        """Tokens of every modality to latents [b, n, d], float32."""
         latents = self.latents()
         latents = self.cross_attention(latents, tokens, batch)
         for _ in range(self.blocks):
             for self_attend in self.self_attends:
                 latents = hk.remat(self_attend)(latents) if self.remat else self_attend(latents)
-        return latents.astype(self.dtype)
+        return latents
 
 
 class DenseCrossAttention(CrossAttention):
@@ -77,16 +76,18 @@ class DenseCrossAttention(CrossAttention):
 class BasicDecoder(hk.Module):
     """Asks the latents: queries cross-attend to them, without a residual, then a linear layer."""
 
-    def __init__(self, *, channels: int, heads: int, gelu: str, name: str = 'basic_decoder'):
+    def __init__(self, *, channels: int, heads: int, gelu: str, dtype: jnp.dtype,
+                 name: str = 'basic_decoder'):
         super().__init__(name=name)
         self.channels = channels
         self.heads = heads
         self.gelu = gelu
+        self.dtype = dtype
 
     def __call__(self, queries: Sequence[Tokens], latents: jax.Array,
                  readouts: Sequence[Linear]) -> list[jax.Array]:
         """Queries of every modality and latents [b, n, d] to answers [b, q, k] of each, float32."""
-        dtype = latents.dtype
+        dtype = self.dtype
         cross_attention = CrossAttention(
             self.heads, widening=1, gelu=self.gelu, query_residual=False, dtype=dtype)
         x = cross_attention(join(queries, len(latents), dtype), latents)
