@@ -7,20 +7,21 @@ of what a file names: it knows the few instructions that writers of arrays use a
 a table of its caller's. Whatever else occurs is refused, with its name.
 """
 
+import dataclasses
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from perceiver_io.formats.refusal import Refused, quoted
 
 _DAMAGED = 'it is damaged, or no pickle of arrays'
 _MARKS = 100  # open at a time: one for each dict or tuple within another
 
-
 Call = Callable[[tuple], Any]
 
 
-class Name(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Name:
     """A function or class that a pickle names. It stays a name."""
 
     full: str

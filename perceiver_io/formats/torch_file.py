@@ -3,11 +3,12 @@
 Read without torch. The zip is not compressed, so that a small file cannot become a large one.
 """
 
+import dataclasses
 import math
 import os
 import zipfile
 import zlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +20,15 @@ _DAMAGED_TENSOR = 'a tensor in it is damaged'
 _STORAGES = ('Float', 'Half', 'BFloat16', 'Double', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
 
 
-class _Tensor(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
     """An array under a name of torch's, so that nothing else is taken for one."""
 
     value: np.ndarray
 
 
-class _Storage(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Storage:
     """float32 [numbers] that tensors are parts of."""
 
     numbers: np.ndarray
