@@ -83,10 +83,11 @@ def test_what_is_in_the_file(embedded, run, clips):
 def test_latents_are_the_models(embedded, run, clips):
     loaded = loading.load_checkpoint(run)
     model, spec = Autoencoder(loaded.config), loaded.experiment.clip_spec
-    clip = media.read_window(clips[1], 4 / RATE, spec)
-    expected = model.encode(loaded.params, video=clip.video[None] / np.float32(255),
-                            audio=clip.audio[None] / np.float32(32768))
-    np.testing.assert_allclose(read(embedded)['latents'][4], expected[0], atol=1e-5)
+    first, second = (media.read_window(clips[1], start, spec) for start in (0.0, 4 / RATE))
+    expected = model.encode(
+        loaded.params, video=np.stack([first.video, second.video]) / np.float32(255),
+        audio=np.stack([first.audio, second.audio]) / np.float32(32768))
+    np.testing.assert_allclose(read(embedded)['latents'][3:5], expected, atol=1e-5)
 
 
 def test_decoded_latents_are_what_reconstruct_makes(embedded, run, clips, work):
