@@ -85,7 +85,10 @@ class Weights(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What the queries attend to: [b, heads, n, e] each; keys are divided by the root of e."""
+    """What the queries attend to: [b, heads, n, e] each; keys are divided by the root of e.
+
+    Keys are of the dtype that products of activations have; values, which may be folded, float32.
+    """
 
     keys: jax.Array
     values: jax.Array
@@ -93,13 +96,13 @@ class Memory(NamedTuple):
 
 def remember(weights: CrossAttentionWeights, heads: int, latents: jax.Array,
              dtype: jnp.dtype) -> Memory:
-    """Keys and values of the latents [b, n, d], in `dtype`."""
+    """Keys and values of the latents [b, n, d], by products in `dtype`."""
     normed = layer_norm(latents, weights.key_norm).astype(dtype)
     keys, values = (
         jnp.swapaxes(split_heads(linear(normed, layer), heads), 1, 2)
         for layer in (weights.attention.key, weights.attention.value))
     keys = keys / math.sqrt(keys.shape[-1])
-    return Memory(keys.astype(dtype), values.astype(dtype))
+    return Memory(keys.astype(dtype), values)
 
 
 def answer_few(weights: Weights, memory: Memory, queries: Tokens, gelu: str) -> jax.Array:
@@ -111,9 +114,9 @@ def answer_few(weights: Weights, memory: Memory, queries: Tokens, gelu: str) -> 
     q = linear(normed, cross.attention.query).astype(dtype).reshape(-1, heads, e)
     logits = jnp.einsum('qhe,bhne->bhqn', q, memory.keys, preferred_element_type=jnp.float32)
     attention = jax.nn.softmax(logits, axis=-1).astype(dtype)
-    mixed = jnp.einsum('bhqn,bhne->bqhe', attention, memory.values).reshape(b, len(q), -1)
+    mixed = jnp.einsum('bhqn,bhne->bqhe', attention, memory.values.astype(dtype))
 
-    x = linear(mixed, cross.attention.out)
+    x = linear(mixed.reshape(b, len(q), -1), cross.attention.out)
     hidden = linear(layer_norm(x, cross.mlp_norm).astype(dtype), cross.mlp_in)
     hidden = ACTIVATIONS[gelu](hidden).astype(dtype)
     if b * len(q) < len(weights.readout[1]):
@@ -233,16 +236,15 @@ def answer_many(weights: Weights, memory: Memory, queries: Tokens, gelu: str,
 
 
 def _answer_in_chunks(weights, memory, queries, gelu, bytes_at_once):
-    dtype = memory.values.dtype
+    dtype = memory.keys.dtype
     b, heads, n, _ = memory.keys.shape
     tables, folded = make_tables(weights, memory, queries), fold(weights)
-    narrow = folded._replace(**{
-        name: getattr(folded, name).astype(dtype) for name in ('mix', 'direct', 'first', 'second')})
     mix = _mix_values if heads == 1 else _mix_outputs
-    attend = mix(narrow, memory.values, functools.partial(_attend, tables))
+    attend = mix(folded, memory.values, functools.partial(_attend, tables), dtype)
+    folded = folded._replace(first=folded.first.astype(dtype), second=folded.second.astype(dtype))
 
     def answer(points):
-        return _finish(narrow, *attend(points), gelu, dtype)
+        return _finish(folded, *attend(points), gelu)
 
     # Twice the logits, z, and twice the hidden layer are alive at once, about.
     floats = 2 * heads * n + len(folded.shift) + 2 * len(folded.first_bias)
@@ -279,32 +281,31 @@ def _lines(queries: Tokens) -> tuple:
     return queries.count, 1, lambda lines: tuple(index[lines] for index in indices)
 
 
-def _mix_values(folded, values, attend):
+def _mix_values(folded, values, attend, dtype):
     """points -> (m z, m (v direct), m) with m the softmax's sum: layer norm takes m out of z.
 
     The values of one head are folded before the attention, with a column of ones for m.
     """
-    ones = jnp.ones_like(values[..., :1])
-    wide = (values @ folded.mix + folded.shift).astype(values.dtype)
-    narrow = jnp.concatenate([values @ folded.direct, ones], axis=-1)
+    wide = values @ folded.mix + folded.shift
+    narrow = jnp.concatenate([values @ folded.direct, jnp.ones_like(values[..., :1])], axis=-1)
 
     def mixed(points):
-        weights = attend(points)
-        z, rest = (_sums(weights, x)[:, 0] for x in (wide, narrow))
+        weights = attend(points).astype(dtype)
+        z, rest = (_sums(weights, x.astype(dtype))[:, 0] for x in (wide, narrow))
         return z, rest[..., :-1], rest[..., -1:]
 
     return mixed
 
 
-def _mix_outputs(folded, values, attend):
+def _mix_outputs(folded, values, attend, dtype):
     """The same with m = 1, for several heads: folded, the values of all would be wider."""
     def mixed(points):
         weights = attend(points)
-        means = _sums(weights, values) / weights.sum(-1, keepdims=True)
+        means = _sums(weights.astype(dtype), values.astype(dtype))
+        means = means / weights.sum(-1, keepdims=True)
         b, heads, q, e = means.shape
-        v = jnp.swapaxes(means, 1, 2).reshape(b, q, heads * e).astype(values.dtype)
-        z, direct = (jnp.dot(v, w, preferred_element_type=jnp.float32)
-                     for w in (folded.mix, folded.direct))
+        v = jnp.swapaxes(means, 1, 2).reshape(b, q, heads * e)
+        z, direct = (_product(v, w.astype(dtype)) for w in (folded.mix, folded.direct))
         return z + folded.shift, direct, jnp.ones((b, q, 1))
 
     return mixed
@@ -323,17 +324,21 @@ def _attend(tables, points):
 
 def _sums(weights, x):
     """sum_n weights x: [b, heads, q, n] and [b, heads, n, d] to [b, heads, q, d], float32."""
-    return jnp.einsum('bhqn,bhnd->bhqd', weights.astype(x.dtype), x,
-                      preferred_element_type=jnp.float32)
+    return jnp.einsum('bhqn,bhnd->bhqd', weights, x, preferred_element_type=jnp.float32)
 
 
-def _finish(folded, z, direct, m, gelu, dtype):
+def _product(x, w):
+    """x w, float32, the product itself in w's dtype."""
+    return jnp.dot(x.astype(w.dtype), w, preferred_element_type=jnp.float32)
+
+
+def _finish(folded, z, direct, m, gelu):
     """From m z [b, q, z], m (v direct) [b, q, k] and m [b, q, 1] to answers [b, q, k]."""
     inverse = jax.lax.rsqrt(
         jnp.square(z).sum(-1, keepdims=True) + folded.rest * jnp.square(m))
-    hidden = jnp.dot(z.astype(dtype), folded.first, preferred_element_type=jnp.float32)
+    hidden = _product(z, folded.first)
     hidden = ACTIVATIONS[gelu]((hidden + folded.first_bias * m) * inverse + folded.second_bias)
-    answer = jnp.dot(hidden.astype(dtype), folded.second, preferred_element_type=jnp.float32)
+    answer = _product(hidden, folded.second)
     return answer + direct / m + folded.constant
 
 
