@@ -79,6 +79,12 @@ def torch_zip(sound=None, *, tree=None, extra=(), storages=None, compression=zip
     return out.getvalue()
 
 
+def declaring(size, archive):
+    """A zip whose directory gives its first entry another size."""
+    place = archive.index(b'PK\x01\x02') + 24
+    return archive[:place] + struct.pack('<I', size) + archive[place + 4:]
+
+
 def tensor(key, count, shape, *, strides=None, offset=0, kind='FloatStorage'):
     if strides is None:
         strides = tuple(int(np.prod(shape[axis + 1:])) for axis in range(len(shape)))
@@ -196,6 +202,9 @@ PICKLES = {
     'an empty stack': ('damaged', leaf(Raw(b'R'))),
     'no mark': ('damaged', lambda sound: {'x.pystate': b'\x80\x04t.'}),
     'a million marks': ('damaged', lambda sound: {'x.pystate': b'\x80\x04' + b'(' * 10**6 + b'.'}),
+    'a key without a value': ('damaged', pystate(Parts((Raw(b'}('), 'module', Raw(b'u'))))),
+    'something left over': ('damaged', lambda sound: {
+        'x.pystate': b'\x80\x04' + code_of(1) + code_of({'module': {'w': array()}}) + b'.'}),
     'deep nesting': ('is no {name: array}', pystate({'module': Raw(
         b'X\x01\0\0\0x' + b'\x85' * 10**5)})),
     'a key that takes forever': ('not a string', pystate([(DOUBLED, 1)])),
@@ -254,6 +263,8 @@ TORCH = {
     'torch: no storage': ('no tensor', torch_file(tree={'x': Reference(('module', TOUCH))})),
     'torch: a dict for a tensor': ('no tensor', torch_file(tree={'x': {}})),
     'torch: compressed': ('compressed', torch_file(compression=zipfile.ZIP_DEFLATED)),
+    'torch: more bytes than the file': ('declares more bytes', lambda sound: {
+        'pytorch_model.bin': declaring(2**31, sound['pytorch_model.bin'])}),
     'torch: two of a name': ('two entries', torch_file(extra=[('data/0', b'\0' * 16)])),
     'torch: two pickles': ('no data.pkl', torch_file(extra=[('a/data.pkl', b'.')])),
     'torch: no pickle': ('no data.pkl', torch_file(leave_out=['data.pkl'])),
