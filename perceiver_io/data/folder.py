@@ -98,12 +98,10 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
         raise ValueError(f'{split=} must be one of {", ".join(SPLITS)}')
     if missing_audio not in ('silence', 'skip'):
         raise ValueError(f"{missing_audio=} must be 'silence' or 'skip'")
-    if not root.is_dir():
-        raise ValueError(f'no folder {root}: give the folder that holds the clips')
-    table = root / pathlib.Path(csv).expanduser()
+    table = _table(root, csv)
     rows = read_rows(table, needs_label)
     if classes is None:
-        classes = sorted({row.label for row in rows} - {''})
+        classes = _classes(rows)
     class_index = {name: index for index, name in enumerate(classes)}
     if len(class_index) < len(classes):
         raise ValueError('classes names a class twice: each must have one index')
@@ -134,6 +132,21 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
             + (f'{len(skipped)} skipped ({reasons}{"; ..." if len(skipped) > 3 else ""})'
                if skipped else f'{table.name} has no row of this split, add some'))
     return Source(records, tuple(classes), skipped)
+
+
+def class_names(root: str | os.PathLike, csv: str | os.PathLike = 'labels.csv') -> tuple[str, ...]:
+    """The classes that `open_folder` finds by default: the labels of the whole CSV, sorted."""
+    return _classes(_read_rows(_table(pathlib.Path(root).expanduser(), csv), needs_label=True))
+
+
+def _classes(rows: Sequence[_Row]) -> tuple[str, ...]:
+    return tuple(sorted({row.label for row in rows} - {''}))
+
+
+def _table(root: pathlib.Path, csv: str | os.PathLike) -> pathlib.Path:
+    if not root.is_dir():
+        raise ValueError(f'no folder {root}: give the folder that holds the clips')
+    return root / pathlib.Path(csv).expanduser()
 
 
 def _unusable(info: media.MediaInfo, spec: ClipSpec, missing_audio: str) -> str | None:

@@ -1,9 +1,8 @@
 """Which clips a run reads: the `data` part of a config, and how it is opened."""
 
 import dataclasses
-import os
-import pathlib
 
+from perceiver_io import files
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data import folder, rendered
 
@@ -47,8 +46,6 @@ class DataConfig:
     def __post_init__(self):
         if self.source not in ('rendered', 'folder'):
             raise ValueError(f"data.source={self.source!r} must be 'rendered' or 'folder'")
-        if self.source == 'folder' and not self.path:
-            raise ValueError("data.source='folder' needs data.path, the folder of your files")
         if self.missing_audio not in ('silence', 'skip'):
             raise ValueError(
                 f"data.missing_audio={self.missing_audio!r} must be 'silence' or 'skip'")
@@ -73,14 +70,21 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
     Raises:
         ValueError: there is no such folder, or nothing in it to use; says what to change.
     """
+    if config.source == 'folder' and not config.path:
+        raise ValueError("data.source='folder' needs data.path, the folder of your files")
     path, csv = config.path, config.csv
     if config.source == 'rendered':
-        cache = config.cache or os.path.join(
-            os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'perceiver_io')
         path, csv = rendered.render_folder(
-            cache, seed=config.render_seed, train_clips=config.render_train,
-            val_clips=config.render_val, size=config.render_size,
+            config.cache or files.cache_folder(), seed=config.render_seed,
+            train_clips=config.render_train, val_clips=config.render_val, size=config.render_size,
             seconds=config.render_seconds), 'labels.csv'
     return folder.open_folder(
         path, split=split, csv=csv, spec=spec, classes=classes,
         missing_audio=config.missing_audio, needs_label=needs_label)
+
+
+def class_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes of all splits, by index, without opening a clip; errors as `open_source`."""
+    if config.source == 'rendered':
+        return tuple(sorted(rendered.CLASSES))
+    return folder.class_names(config.path, config.csv)
