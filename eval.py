@@ -3,7 +3,8 @@
     python eval.py --checkpoint=X --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
-the run's `data` can be overridden; `--data.path` alone says that the clips are a folder's.
+the run's `data` can be overridden; `--data.path` says that the clips are a folder's, and with
+`--data.dataset` that they are a prepared dataset's.
 """
 
 import dataclasses
@@ -24,7 +25,8 @@ from ml_collections import config_dict, config_flags
 from perceiver_io import cli, evaluation, files, loading, reconstruction, sharding, table5
 from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.clip import ClipSpec
-from perceiver_io.data import folder, loader, media, sources
+from perceiver_io.data import loader, media, sources
+from perceiver_io.data.records import Record
 from perceiver_io.experiment import Experiment
 
 VIDEO_SECONDS = 10  # of the side-by-side videos, at most
@@ -99,10 +101,10 @@ def evaluate_run(checkpoint: str | os.PathLike, output: str | os.PathLike, *, ba
 
 
 def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment:
-    """The experiment with other values of its `data`; a path without a source is a folder."""
+    """The experiment with other values of its `data`; see the head of this file for the source."""
     given = {key: value for key, value in data.items() if value is not None}
     if given.get('path'):
-        given = {'source': 'folder'} | given
+        given = {'source': 'tfds' if given.get('dataset') else 'folder'} | given
     values = dataclasses.asdict(experiment)
     return Experiment.from_dict(values | {'data': values['data'] | given})
 
@@ -119,16 +121,16 @@ def write_results(results: Mapping[str, Any], evaluated: evaluation.Evaluation,
     return [output / 'table5.json', *(output / name for name in tables)]
 
 
-def write_videos(step: Callable, params: hk.Params, records: Sequence[folder.Record],
+def write_videos(step: Callable, params: hk.Params, records: Sequence[Record],
                  spec: ClipSpec, output: pathlib.Path, batch_size: int) -> list[pathlib.Path]:
     """Writes the first seconds of each clip beside its reconstruction; returns the paths."""
-    stems = reconstruction.output_stems([record.path for record in records], output)
+    stems = reconstruction.output_stems([record.file for record in records], output)
     count = max(1, round(VIDEO_SECONDS / spec.seconds))
     written = []
     progress = tqdm.tqdm(zip(records, stems), 'side by side', len(records), unit='video',
                          disable=not records)
     for record, stem in progress:
-        windows = itertools.islice(media.read_windows(record.path, spec), count)
+        windows = itertools.islice(media.read_windows(record.load(), spec), count)
         path = output / f'{stem}{reconstruction.SIDE_BY_SIDE}'
         try:
             reconstruction.write_windows(

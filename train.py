@@ -17,7 +17,8 @@ from perceiver_io import checkpoints, evaluation, finetuning, loading, sharding,
 from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.cli import run
 from perceiver_io.clip import to_float
-from perceiver_io.data import folder, loader, sources
+from perceiver_io.data import loader, sources
+from perceiver_io.data.records import Source
 from perceiver_io.experiment import Experiment
 from perceiver_io.metric_writer import MetricWriter
 from perceiver_io.optimizer import make_optimizer
@@ -75,11 +76,13 @@ def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = 
         saved.save(state, evaluate(first_step, state.params))
     batches = loader.train_batches(
         train_clips, experiment.clip_spec, batch_size=config.batch_size, seed=config.seed,
-        first_step=first_step, workers=experiment.data.workers, threads=experiment.data.threads,
+        first_step=first_step, augmentation=sources.augmentation(experiment.data),
+        workers=experiment.data.workers, threads=experiment.data.threads,
         process_index=jax.process_index(), process_count=jax.process_count())
 
     for step in range(first_step + 1, config.steps + 1):
-        batch = next(batches)
+        with log.waiting():
+            batch = next(batches)
         log.failures(loader.failures(batch, train_clips))
         state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
         log.add(step, metrics)
@@ -95,12 +98,12 @@ def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = 
     log.close()
 
 
-def open_clips(experiment: Experiment) -> tuple[folder.Source, folder.Source]:
+def open_clips(experiment: Experiment) -> tuple[Source, Source]:
     """The clips to train on, and those to evaluate on, by the same classes."""
     config, model = experiment.data, experiment.model
     needs_label = 'label' in model.modalities
     clips = sources.open_source(
-        config, config.train_split, experiment.clip_spec, needs_label=needs_label)
+        config, config.train_split, experiment.clip_spec, needs_label=needs_label, training=True)
     held_out = sources.open_source(config, config.eval_split, experiment.clip_spec,
                                    needs_label=needs_label, classes=clips.classes)
     if needs_label and len(clips.classes) > model.classes:
@@ -118,7 +121,7 @@ class Evaluator:
     """Evaluates as `eval.py` does, and shows a clip in TensorBoard."""
 
     def __init__(self, experiment: Experiment, model: Autoencoder, mesh: jax.sharding.Mesh,
-                 clips: folder.Source, writer: MetricWriter, log: TrainingLog):
+                 clips: Source, writer: MetricWriter, log: TrainingLog):
         self._experiment = experiment
         self._model = model
         self._mesh = mesh

@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     # None: as in the checkpoint; the classes: as many as the CSV has.
     config.model = ConfigDict(
         {key: placeholder(config.model.get_type(key)) for key in config.model})
-    config.data.update(dict(frame_rate=placeholder(int), workers=2))
+    config.data.update(dict(source='folder', frame_rate=placeholder(int), workers=2))
     config.loss.update(dict(label=1.0))  # [paper] its variant for accuracy
     config.optimizer.update(dict(
         # A tenth of the paper's rate, so that what is kept is not lost; Adam, with the moments of

@@ -3,8 +3,8 @@
 arXiv 2107.14795, section 4.3, "Table 5" of its first version. Every key says where it comes from:
 [paper], [code] (the released notebook and modules), or [ours] where neither says.
 
-    python train.py --config=configs/kinetics700.py --workdir=DIR \
-        --config.data.path=FOLDER --config.data.csv=labels.csv
+    python -m perceiver_io.data.prepare --source=KINETICS --dataset_dir=DATASETS
+    python train.py --config=configs/kinetics700.py --workdir=DIR --config.data.path=DATASETS
 
 Table 5 at 88x: audio PSNR 26.97, video PSNR 24.37, top-1 10.2%. For 176x and 352x set
 --config.model.latents=392 or 196; for accuracy (the paper's 45%) --config.loss.label=1.0.
@@ -55,14 +55,19 @@ def get_config() -> ConfigDict:
     config.model.dtype = 'float32'  # [ours] the code says nothing; 'bfloat16' is faster
 
     config.data = ConfigDict()
-    config.data.source = 'folder'  # [ours]
+    config.data.source = 'tfds'  # [ours]
     config.data.path = ''  # yours
-    config.data.csv = 'labels.csv'  # [ours]
+    config.data.dataset = 'kinetics700_2020'  # [ours] for source='tfds'
+    config.data.csv = 'labels.csv'  # [ours] for source='folder'
     config.data.train_split = 'train'  # [paper]
     config.data.eval_split = 'val'  # [paper]
+    config.data.classes = ()  # [paper] all
+    config.data.fraction = 1.0  # [paper]
     config.data.missing_audio = 'silence'  # [ours]
     config.data.frame_rate = 25  # [paper]
     config.data.eval_windows = 1  # [ours] the centre of each clip
+    config.data.flip = False  # [ours] the paper is silent
+    config.data.colour_jitter = 0.0  # [ours] the paper is silent
     config.data.workers = 8  # [ours]
     config.data.threads = 4  # [ours]
     # [ours] What source='rendered' draws, and where it is kept (None: ~/.cache/perceiver_io).

@@ -45,7 +45,7 @@ def test_records(clips, open_csv):
     assert names(source) == ['a.mp4', 'b.mp4'] and not source.skipped
     assert [record.label for record in source.records] == [1, 0]
     record = source.records[0]
-    assert record.path == str(clips / 'a.mp4') and record.has_audio
+    assert record.media == str(clips / 'a.mp4') and record.has_audio
     assert record.seconds == pytest.approx(0.4, abs=0.01)
     assert pickle.loads(pickle.dumps(source)) == source
 
@@ -135,7 +135,7 @@ def test_missing_audio(open_csv):
     ('file,label,split\na.mp4,x,dev\n', "line 2 .* split='dev'"),
     ('file,label,split\na.mp4,x\n', "line 2 .* split=''"),
     ('file,label\n,x\n', 'line 2 .* names no file'),
-    ('file,label,split\na.mp4,x,val\n', "has no row of this split"),
+    ('file,label,split\na.mp4,x,val\n', "the split 'train' of .* has no clip that is asked for"),
     ('file,label,split\nm1,x,train\nm2,x,train\nm3,x,train\nm4,x,train\n',
      r"4 skipped \(m1: .*; m2: .*; m3: .*; \.\.\.\)"),
 ])

@@ -12,6 +12,7 @@ import pytest
 
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data import folder, loader, media, rendered, sampling
+from perceiver_io.data.augmentation import Augmentation
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SPEC = ClipSpec(frames=4, height=16, width=16)
@@ -37,7 +38,7 @@ def break_clips(root, tmp_path):
         shutil.copytree(root, copy, dirs_exist_ok=True)
         source = folder.open_folder(copy, split='train', spec=SPEC, progress=False)
         for index in indices:
-            pathlib.Path(source.records[index].path).write_bytes(b'spoilt')
+            pathlib.Path(source.records[index].media).write_bytes(b'spoilt')
         return source
     return break_clips
 
@@ -85,7 +86,7 @@ def test_a_batch(source):
 def test_a_batch_holds_the_windows_it_says(source):
     for video, audio, label, _, index, start, *_ in examples(train(source, 3)):
         record = source.records[index]
-        clip = media.read_window(record.path, float(start), SPEC)
+        clip = media.read_window(record.media, float(start), SPEC)
         np.testing.assert_array_equal(video, clip.video)
         # The start is reported in float32: one sample may come from the neighbouring place.
         assert np.corrcoef(audio[:, 0], clip.audio[:, 0])[0, 1] > 0.999
@@ -160,6 +161,27 @@ def test_evaluation_has_every_window_once(source, process_count, windows):
         assert label == index == failed == -1
 
 
+def test_augmentation_changes_pictures_and_nothing_else(source):
+    plain = examples(train(source, 4))
+    changed = examples(train(source, 4, augmentation=Augmentation(flip=True)))
+    mirrored = 0
+    for before, after in zip(plain, changed, strict=True):
+        assert_same([before[1:]], [after[1:]])
+        if (before[0] != after[0]).any():
+            np.testing.assert_array_equal(after[0], before[0][:, :, ::-1])
+            mirrored += 1
+    assert 0 < mirrored < 16
+
+
+def test_augmentation_depends_on_the_seed_alone(source):
+    both = Augmentation(flip=True, colour_jitter=0.4)
+    whole = examples(train(source, 4, augmentation=both))
+    assert_same(whole, examples(train(source, 4, augmentation=both, threads=3)))
+    assert_same(whole[8:], examples(train(source, 2, augmentation=both, first_step=2)))
+    other = examples(train(source, 4, augmentation=both, seed=1))
+    assert any((one[0] != two[0]).any() for one, two in zip(whole, other))
+
+
 @pytest.mark.parametrize('bad', [(4,), (4, 5), (9,)])
 def test_a_bad_clip_is_replaced_in_training(source, break_clips, bad):
     good, spoilt = train(source, 5), break_clips(*bad)
@@ -183,7 +205,7 @@ def test_a_bad_clip_is_replaced_in_training(source, break_clips, bad):
 
 def test_a_bad_clip_is_masked_in_evaluation(source, break_clips):
     spoilt = break_clips(4)
-    pathlib.Path(spoilt.records[6].path).unlink()
+    pathlib.Path(spoilt.records[6].media).unlink()
     good, broken = evaluate(source, windows=2), evaluate(spoilt, windows=2)
     for before, after in zip(examples(good), examples(broken), strict=True):
         if before[4] not in (4, 6):
@@ -282,3 +304,16 @@ def test_real_clips(shared_clips):
     assert all(video.std() > 5 for batch in batches for video in batch.clip.video[batch.mask])
     [batch] = train(source, 1, spec, batch_size=8, workers=1)
     assert batch.clip.video.shape == (8, 16, 56, 56, 3) and not loader.failures(batch, source)
+
+
+def test_windows_start_with_a_frame_of_the_output():
+    spec = ClipSpec(frames=16, height=8, width=8)
+    for seconds in (0.64, 9.97, 10.0, 10.011):
+        starts = [sampling.random_start(np.random.default_rng(i), seconds, spec)
+                  for i in range(300)]
+        starts += sampling.uniform_starts(seconds, spec, 7)
+        starts.append(sampling.centre_start(seconds, spec))
+        frames = np.array(starts) * spec.frame_rate
+        np.testing.assert_allclose(frames, np.rint(frames), atol=1e-9)
+        assert min(starts) == 0 and max(starts) + spec.seconds <= seconds + 1e-6
+        assert max(starts) + spec.seconds > seconds - 1 / spec.frame_rate

@@ -2,6 +2,7 @@
 
 import contextlib
 import fractions
+import gc
 import pathlib
 import socket
 
@@ -228,6 +229,7 @@ def test_no_other_file_and_no_address_is_opened(tmp_path, monkeypatch):
             }.items():
                 (tmp_path / name).write_text(text)
                 assert_unreadable(tmp_path / name)
+                assert_unreadable(text.encode())
         for path in (address, f'concat:{clip}|{clip}', f'file:{clip}', 'pipe:0', f'crypto:{clip}'):
             assert_unreadable(path, 'no such file')
         server.setblocking(False)
@@ -244,11 +246,48 @@ def test_any_name_is_a_name(tmp_path, monkeypatch, name):
     assert read_number(read_window(pathlib.Path(name), 0.2, SMALL).video[0]) == 5
 
 
+@pytest.mark.parametrize('name, kwargs', [
+    ('clip.mp4', {}), ('clip.mkv', {}), ('clip.ts', {}),
+    ('clip.avi', {'video_codec': 'mpeg4', 'audio_codec': 'pcm_s16le'})])
+def test_bytes_are_read_as_the_file_is(tmp_path, name, kwargs):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 48_000)
+    path = make_media(tmp_path / name, frame_times(25, 3), sound=sound, **kwargs)
+    content = path.read_bytes()
+    assert probe(content) == probe(path)
+    for start in (0.0, 1.3):
+        for one, other in zip(read_window(content, start, SMALL), read_window(path, start, SMALL)):
+            np.testing.assert_array_equal(one, other)
+    assert [real for _, real in read_windows(content, SMALL)] == [
+        real for _, real in read_windows(path, SMALL)]
+
+
+def test_bytes_that_are_no_media_are_refused_with_a_reason(tmp_path):
+    whole = make_media(tmp_path / 'whole.mp4', frame_times(25, 2)).read_bytes()
+    assert_unreadable(b'', 'empty')
+    for content in (b'/etc/hostname', bytes(range(256)) * 50, whole[:len(whole) // 2]):
+        assert_unreadable(content, 'damaged')
+
+
 def test_a_negative_start_is_refused(tmp_path):
     path = make_media(tmp_path / 'clip.mp4', frame_times(25, 1))
     for start in (-0.1, float('nan')):
         with pytest.raises(ValueError, match='at least 0'):
             read_window(path, start, SMALL)
+
+
+def test_nothing_waits_for_the_garbage_collector(tmp_path):
+    """Megabytes of decoded frames would, for each clip."""
+    path = make_media(tmp_path / 'clip.mp4', frame_times(25, 1), sound=np.zeros(48_000))
+    gc.collect()
+    gc.disable()
+    try:
+        for read in reading(path):
+            read()
+        kept = [each for each in gc.get_objects()
+                if isinstance(each, Picture | Sound | av.VideoFrame | av.AudioFrame | av.Packet)]
+    finally:
+        gc.enable()
+    assert not kept
 
 
 def test_nothing_stays_open(tmp_path):

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_files import random_parameters
+from prepared_files import write_dataset
 
 import eval as eval_program
 import reconstruct as reconstruct_program
@@ -170,6 +171,25 @@ def test_evaluates_another_folder_and_names_what_it_skips(run, clips, work, caps
     printed = capsys.readouterr().out
     assert 'gone.mp4: there is no such file' in printed and '1 clips with a class' in printed
     assert printed.splitlines()[-1].endswith('_side_by_side.mp4')
+
+
+@pytest.mark.parametrize('data, source', [
+    ({}, 'rendered'), ({'path': 'x'}, 'folder'), ({'path': 'x', 'dataset': 'y'}, 'tfds'),
+    ({'path': 'x', 'source': 'tfds'}, 'tfds')])
+def test_the_source_follows_from_what_is_given(run, data, source):
+    experiment = checkpoints.read_experiment(run)
+    assert eval_program.override_data(experiment, data).data.source == source
+
+
+def test_evaluates_a_prepared_dataset(run, clips, work):
+    root = work / 'datasets'
+    write_dataset(root, {'val': [(path, path.stem, index % 6) for index, path in enumerate(clips)]},
+                  sorted(rendered.CLASSES))
+    results = eval_program.evaluate_run(
+        run, work / 'of_dataset', videos=1, data={'path': str(root), 'source': 'tfds'})
+    assert results['clips'] == results['labelled_clips'] == VAL_CLIPS
+    [video] = (work / 'of_dataset').glob('*_side_by_side.mp4')
+    assert play(video)[0] == 2 * RATE and clips[0].stem in video.name
 
 
 @pytest.mark.parametrize('data, said', [

@@ -23,9 +23,9 @@ TINY = {
     'model.latents': 8, 'model.latent_channels': 16, 'model.self_attends': 1,
     'model.decoder_channels': 16, 'model.label_query_channels': 16, 'model.video_bands': 3,
     'model.audio_bands': 4, 'data.render_train': 12, 'data.render_val': 6,
-    'data.render_seconds': 0.4, 'training.steps': 24, 'training.batch_size': 4,
-    'training.checkpoint_every': 5, 'training.eval_every': 12, 'training.log_every': 4,
-    'training.eval_batch_size': 4}
+    'data.render_seconds': 0.4, 'data.flip': True, 'data.colour_jitter': 0.3,
+    'training.steps': 24, 'training.batch_size': 4, 'training.checkpoint_every': 5,
+    'training.eval_every': 12, 'training.log_every': 4, 'training.eval_batch_size': 4}
 
 
 @pytest.fixture(scope='module')
@@ -61,6 +61,8 @@ def test_a_run_leaves_what_it_promises(finished):
     assert set(evaluations[0]) >= {'eval/video_psnr', 'eval/audio_psnr', 'eval/top_1',
                                    'eval/mean_colour', 'eval/silence'}
     assert all(line['eval/clips'] == 6 for line in evaluations)
+    waits = [line['train/data_wait'] for line in lines if 'train/data_wait' in line]
+    assert waits and 0 <= min(waits) <= max(waits) <= 1
     assert list((finished / 'tensorboard').iterdir())
     steps = {int(path.name) for path in (finished / 'checkpoints').iterdir()
              if path.name.isdigit()}
@@ -107,6 +109,10 @@ def test_killed_and_started_again_is_the_same_run(finished, tmp_path, cache):
     ({'data__source': 'folder', 'data__path': '/nowhere/at/all'}, '/nowhere/at/all'),
     ({'model__classes': 3}, '--config.model.classes=6'),
     ({'optimizer__name': 'sgd'}, "'lamb' or 'adamw'"),
+    ({'data__source': 'tfds'}, 'needs data.path, the folder of your prepared datasets'),
+    ({'data__classes': "('stars',)"}, "did you mean 'star'?"),
+    ({'data__fraction': 0.0}, 'data.fraction=0.0 must be above 0'),
+    ({'data__colour_jitter': 1.0}, 'data.colour_jitter=1.0 must be in [0, 1)'),
 ])
 def test_errors_say_what_to_change(tmp_path, cache, finished, overrides, message):
     done = run(tmp_path / 'run', cache, **overrides)

@@ -4,6 +4,7 @@ Times are seconds as stored in the file, whose zero means nothing.
 """
 
 import contextlib
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -17,26 +18,32 @@ _FORMATS = 'mov,matroska,avi,mpeg,mpegts,asf,flv,ogg,wav,mp3,flac,aac'
 _EXACT_SEEKS = ('mov,mp4,m4a,3gp,3g2,mj2', 'matroska,webm')
 _FAR = 1e9  # seconds: after the end of any file
 
+Media = str | os.PathLike | bytes  # a local file's path, or all that is in a file
+
 
 class UnreadableMedia(ValueError):
     """A file or a part of it that cannot be read. The message is the reason, without the path."""
 
 
 @contextlib.contextmanager
-def open_media(path: str | os.PathLike) -> Iterator[InputContainer]:
+def open_media(media: Media) -> Iterator[InputContainer]:
     """The open container; it is closed at the end, and FFmpeg's errors become UnreadableMedia.
 
-    Opens the local file of exactly this name and, whatever is in it, nothing else.
+    Opens the local file of exactly this name, or these bytes, and, whatever is in it, nothing else.
     """
-    if not os.path.isfile(path):
-        raise UnreadableMedia('there is no such file')
-    if not os.path.getsize(path):
+    if isinstance(media, bytes):
+        size, file, protocol = len(media), io.BytesIO(media), 'none'
+    else:
+        if not os.path.isfile(media):
+            raise UnreadableMedia('there is no such file')
+        # Without `file:` a name can be an address or an option.
+        size, file, protocol = os.path.getsize(media), f'file:{os.fspath(media)}', 'file'
+    if not size:
         raise UnreadableMedia('the file is empty')
-    options = {'format_whitelist': _FORMATS, 'protocol_whitelist': 'file'}
+    options = {'format_whitelist': _FORMATS, 'protocol_whitelist': protocol}
     try:
-        # Without `file:` a name can be an address or an option. Texts in AVI files are any bytes.
-        with av.open(f'file:{os.fspath(path)}', options=options,
-                     metadata_errors='replace') as container:
+        # Texts in AVI files are any bytes.
+        with av.open(file, options=options, metadata_errors='replace') as container:
             yield container
     except av.FFmpegError as error:
         raise UnreadableMedia(

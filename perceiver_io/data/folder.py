@@ -1,7 +1,6 @@
-"""A folder of media files, described by a CSV: the one kind of source there is."""
+"""A folder of media files, described by a CSV, as a source of clips."""
 
 import csv as csv_module
-import dataclasses
 import os
 import pathlib
 import zlib
@@ -12,45 +11,20 @@ from typing import NamedTuple
 import tqdm
 
 from perceiver_io.clip import ClipSpec
-from perceiver_io.data import media, sampling
+from perceiver_io.data import media
+from perceiver_io.data.records import (
+    Record,
+    Source,
+    check_missing_audio,
+    choose_classes,
+    in_fraction,
+    none_usable,
+    unusable,
+)
 
 SPLITS = ('train', 'val', 'test')
 _ALIASES = {'validate': 'val', 'validation': 'val'}
 _PROBE_THREADS = 8  # probing waits for the disk more than it computes
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """A clip that can be read.
-
-    Attributes:
-        path: of the file.
-        name: as the CSV writes it.
-        label: index into `Source.classes`; -1 for none.
-        seconds: what windows may be drawn from.
-        has_audio: False where reading gives silence instead of sound.
-    """
-
-    path: str
-    name: str
-    label: int
-    seconds: float
-    has_audio: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The clips of one split; small, and it pickles for worker processes.
-
-    Attributes:
-        records: the clips that can be read, in the order of the CSV.
-        classes: name of each class index.
-        skipped: (name, reason) of the rows of this split that cannot be used.
-    """
-
-    records: tuple[Record, ...]
-    classes: tuple[str, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
 
 
 class Row(NamedTuple):
@@ -63,8 +37,8 @@ class Row(NamedTuple):
 
 def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike = 'labels.csv',
                 spec: ClipSpec, classes: Sequence[str] | None = None,
-                missing_audio: str = 'silence', needs_label: bool = True,
-                progress: bool = True) -> Source:
+                only: Sequence[str] = (), fraction: float = 1.0, missing_audio: str = 'silence',
+                needs_label: bool = True, progress: bool = True) -> Source:
     """Reads the CSV, and probes every file of a split.
 
     The CSV has a header, a column `file` with paths relative to `root`, a column `label`, and
@@ -78,6 +52,8 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
         spec: the windows that will be read: shorter files are of no use.
         classes: the class of each index. By default the labels of the whole CSV, sorted, so that
             they depend neither on the split nor on which files are there.
+        only: the classes that are read; empty for all. See `records.choose_classes`.
+        fraction: of the clips that is read, chosen by `records.in_fraction`.
         missing_audio: what a file without sound is, where `spec` asks for sound: 'silence' or
             something to 'skip'.
         needs_label: whether a row without a label, or with one that is not in `classes`, is
@@ -96,15 +72,11 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
     split = _ALIASES.get(split, split)
     if split not in SPLITS:
         raise ValueError(f'{split=} must be one of {", ".join(SPLITS)}')
-    if missing_audio not in ('silence', 'skip'):
-        raise ValueError(f"{missing_audio=} must be 'silence' or 'skip'")
+    check_missing_audio(missing_audio)
     table = _table(root, csv)
     rows = read_rows(table, needs_label)
-    if classes is None:
-        classes = _classes(rows)
+    classes = choose_classes(_classes(rows), classes, only)
     class_index = {name: index for index, name in enumerate(classes)}
-    if len(class_index) < len(classes):
-        raise ValueError('classes names a class twice: each must have one index')
 
     def examine(row: Row) -> Record | str:
         """The record, or the reason why there is none."""
@@ -116,47 +88,34 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
             info = media.probe(path)
         except (media.UnreadableMedia, OSError) as error:
             return str(error)
-        reason = _unusable(info, spec, missing_audio)
+        reason = unusable(info.has_video, info.has_audio, info.seconds, spec, missing_audio)
         return reason or Record(str(path), row.name, label, info.seconds, info.has_audio)
 
-    rows = [row for row in rows if row.split == split]
+    rows = [row for row in rows if row.split == split and (not only or row.label in only)
+            and in_fraction(row.name, fraction)]
     with futures.ThreadPoolExecutor(_PROBE_THREADS) as pool:
         found = list(tqdm.tqdm(pool.map(examine, rows), f'probing {split} clips', len(rows),
                                unit='clip', disable=not progress))
     records = tuple(each for each in found if isinstance(each, Record))
     skipped = tuple((row.name, each) for row, each in zip(rows, found) if isinstance(each, str))
     if not records:
-        reasons = '; '.join(f'{name}: {reason}' for name, reason in skipped[:3])
-        raise ValueError(
-            f'no usable clip for the split {split!r} in {root}: '
-            + (f'{len(skipped)} skipped ({reasons}{"; ..." if len(skipped) > 3 else ""})'
-               if skipped else f'{table.name} has no row of this split, add some'))
-    return Source(records, tuple(classes), skipped)
+        raise none_usable(f'the split {split!r} of {table}', skipped)
+    return Source(records, classes, skipped)
 
 
-def class_names(root: str | os.PathLike, csv: str | os.PathLike = 'labels.csv') -> tuple[str, ...]:
+def class_names(root: str | os.PathLike, csv: str | os.PathLike = 'labels.csv') -> list[str]:
     """The classes that `open_folder` finds by default: the labels of the whole CSV, sorted."""
-    return _classes(_read_rows(_table(pathlib.Path(root).expanduser(), csv), needs_label=True))
+    return _classes(read_rows(_table(pathlib.Path(root).expanduser(), csv), needs_label=True))
 
 
-def _classes(rows: Sequence[_Row]) -> tuple[str, ...]:
-    return tuple(sorted({row.label for row in rows} - {''}))
+def _classes(rows: Sequence['Row']) -> list[str]:
+    return sorted({row.label for row in rows} - {''})
 
 
 def _table(root: pathlib.Path, csv: str | os.PathLike) -> pathlib.Path:
     if not root.is_dir():
         raise ValueError(f'no folder {root}: give the folder that holds the clips')
     return root / pathlib.Path(csv).expanduser()
-
-
-def _unusable(info: media.MediaInfo, spec: ClipSpec, missing_audio: str) -> str | None:
-    if spec.video and not info.has_video:
-        return 'it has no picture'
-    if spec.audio and not info.has_audio and (missing_audio == 'skip' or not spec.video):
-        return 'it has no sound'
-    if not sampling.fits(info.seconds, spec):
-        return f'it lasts {info.seconds:.2f} s, less than a window of {spec.seconds:.2f} s'
-    return None
 
 
 def read_rows(table: pathlib.Path, needs_label: bool) -> list[Row]:

@@ -17,7 +17,9 @@ import numpy as np
 from absl import flags
 
 from perceiver_io.clip import Clip, ClipSpec
-from perceiver_io.data import folder, media, sampling
+from perceiver_io.data import media, sampling
+from perceiver_io.data.augmentation import Augmentation
+from perceiver_io.data.records import Record, Source
 
 _REASON_BYTES = 160
 _ATTEMPTS = 16  # clips tried for an example before giving up
@@ -57,9 +59,10 @@ class _Example(NamedTuple):
     reason: str = ''
 
 
-def train_batches(source: folder.Source, spec: ClipSpec, *, batch_size: int, seed: int,
-                  first_step: int = 0, workers: int = 0, threads: int = 4,
-                  process_index: int = 0, process_count: int = 1) -> Batches:
+def train_batches(source: Source, spec: ClipSpec, *, batch_size: int, seed: int,
+                  first_step: int = 0, augmentation: Augmentation | None = None,
+                  workers: int = 0, threads: int = 4, process_index: int = 0,
+                  process_count: int = 1) -> Batches:
     """Endless batches: every epoch all clips in another order, each with another random window.
 
     A clip that cannot be read is replaced by the next one in the source that can, and named in
@@ -71,8 +74,9 @@ def train_batches(source: folder.Source, spec: ClipSpec, *, batch_size: int, see
         source: the clips; fewer than a batch will do.
         spec: the windows.
         batch_size: examples in a batch over all processes.
-        seed: decides the orders and the windows; at least 0.
+        seed: decides the orders, the windows and the augmentation; at least 0.
         first_step: how many batches to leave out at the start.
+        augmentation: what changes the pictures at random; None for nothing.
         workers: processes that read; 0 reads in this process.
         threads: that read, in each worker.
         process_index: which part of each batch to yield: the examples i of the global batch with
@@ -91,13 +95,14 @@ def train_batches(source: folder.Source, spec: ClipSpec, *, batch_size: int, see
         .seed(seed)
         .shuffle()
         .repeat(None)
-        .random_map(functools.partial(_random_example, source=source, spec=spec))
+        .random_map(functools.partial(
+            _random_example, source=source, spec=spec, augmentation=augmentation))
     )
     return _batches(examples[first_step * batch_size + process_index::process_count],
                     local_size, workers, threads)
 
 
-def evaluation_batches(source: folder.Source, spec: ClipSpec, *, batch_size: int,
+def evaluation_batches(source: Source, spec: ClipSpec, *, batch_size: int,
                        windows: int = 1, workers: int = 0, threads: int = 4,
                        process_index: int = 0, process_count: int = 1) -> Batches:
     """Every window of every clip once, over all processes; see `train_batches` for the arguments.
@@ -115,7 +120,7 @@ def evaluation_batches(source: folder.Source, spec: ClipSpec, *, batch_size: int
     return _batches(examples[process_index::process_count], local_size, workers, threads)
 
 
-def failures(batch: Batch, source: folder.Source) -> list[tuple[str, str]]:
+def failures(batch: Batch, source: Source) -> list[tuple[str, str]]:
     """(name, reason) of the clips that belong in this batch but cannot be read."""
     return [
         (source.records[record].name, reason.tobytes().rstrip(b'\0').decode(errors='ignore'))
@@ -162,24 +167,27 @@ def _close_all() -> None:
         batches.close()
 
 
-def _random_example(index: int, rng: np.random.Generator, *, source: folder.Source,
-                    spec: ClipSpec) -> _Example:
+def _random_example(index: int, rng: np.random.Generator, *, source: Source,
+                    spec: ClipSpec, augmentation: Augmentation | None) -> _Example:
     errors = []
     for attempt in range(min(_ATTEMPTS, len(source.records))):
         candidate = (index + attempt) % len(source.records)
         record = source.records[candidate]
         start = sampling.random_start(rng, record.seconds, spec)
         try:
-            example = _Example(_read(record, start, spec), True, candidate, start)
+            clip = _read(record, start, spec)
         except (media.UnreadableMedia, OSError) as error:
             errors.append(str(error))
             continue
+        if augmentation is not None and clip.video is not None:
+            clip = clip._replace(video=augmentation(clip.video, rng))
+        example = _Example(clip, True, candidate, start)
         return example._replace(failed=index, reason=errors[0]) if errors else example
     raise ValueError(f'cannot read {source.records[index].name} ({errors[0]}), nor the '
                      f'{len(errors) - 1} clips after it: check the folder')
 
 
-def _fixed_example(index: int, *, source: folder.Source, spec: ClipSpec,
+def _fixed_example(index: int, *, source: Source, spec: ClipSpec,
                    windows: int) -> _Example:
     index, window = divmod(index, windows)
     if index >= len(source.records):
@@ -192,8 +200,8 @@ def _fixed_example(index: int, *, source: folder.Source, spec: ClipSpec,
         return _Example(_zeros(spec), False, index, start, index, str(error))
 
 
-def _read(record: folder.Record, start: float, spec: ClipSpec) -> Clip:
-    return media.read_window(record.path, start, spec)._replace(label=record.label)
+def _read(record: Record, start: float, spec: ClipSpec) -> Clip:
+    return media.read_window(record.load(), start, spec)._replace(label=record.label)
 
 
 def _zeros(spec: ClipSpec) -> Clip:

@@ -7,18 +7,25 @@ start + i / spec.frame_rate, and the sound is what is heard from `start` on.
 
 import contextlib
 import dataclasses
+import functools
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 
 from perceiver_io.clip import Clip, ClipSpec
-from perceiver_io.data.containers import UnreadableMedia, main_stream, open_media, stream_end
+from perceiver_io.data.containers import (
+    Media,
+    UnreadableMedia,
+    main_stream,
+    open_media,
+    seeks_exactly,
+    stream_end,
+)
 from perceiver_io.data.streams import Picture, Sound
 
-__all__ = ['MediaInfo', 'UnreadableMedia', 'probe', 'read_window', 'read_windows']
+__all__ = ['Media', 'MediaInfo', 'UnreadableMedia', 'probe', 'read_window', 'read_windows']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +50,13 @@ class MediaInfo:
     has_audio: bool
 
 
-def probe(path: str | os.PathLike) -> MediaInfo:
+def probe(media: Media) -> MediaInfo:
     """What the file holds, by its header, its first picture and its last packets.
 
     Raises:
         UnreadableMedia: it is no media file, has no streams, or is damaged in one of these places.
     """
-    with open_media(path) as head, open_media(path) as tail:
+    with open_media(media) as head, open_media(media) as tail:
         video, audio = main_stream(head, 'video'), main_stream(head, 'audio')
         if video is None and audio is None:
             raise UnreadableMedia('it has neither picture nor sound')
@@ -61,11 +68,11 @@ def probe(path: str | os.PathLike) -> MediaInfo:
                          float(video.average_rate or 0), True, audio is not None)
 
 
-def read_window(path: str | os.PathLike, start: float, spec: ClipSpec) -> Clip:
+def read_window(media: Media, start: float, spec: ClipSpec) -> Clip:
     """The window of the file that begins at `start`.
 
     Args:
-        path: of a local file.
+        media: the path of a local file, or all that is in it.
         start: seconds on the file's timeline, at least 0.
         spec: the sizes and rates; `spec.video` and `spec.audio` say what is read.
 
@@ -80,14 +87,14 @@ def read_window(path: str | os.PathLike, start: float, spec: ClipSpec) -> Clip:
     """
     if not start >= 0:
         raise ValueError(f'{start=} must be at least 0')
-    with _open_windows(path, start, spec) as window:
+    with _open_windows(media, start, spec, once=True) as window:
         clip, real = window(start)
     if real < spec.frames:
         raise UnreadableMedia(f'it ends before {start + spec.seconds:.2f} s')
     return clip
 
 
-def read_windows(path: str | os.PathLike, spec: ClipSpec,
+def read_windows(media: Media, spec: ClipSpec,
                  on_short: Literal['pad', 'drop'] = 'pad') -> Iterator[tuple[Clip, int]]:
     """The whole file as consecutive windows, decoded once and in bounded memory.
 
@@ -101,7 +108,7 @@ def read_windows(path: str | os.PathLike, spec: ClipSpec,
     """
     if on_short not in ('pad', 'drop'):
         raise ValueError(f"{on_short=} must be 'pad' or 'drop'")
-    with _open_windows(path, 0.0, spec) as window:
+    with _open_windows(media, 0.0, spec) as window:
         index, real = 0, spec.frames
         while real == spec.frames:
             clip, real = window(index * spec.seconds)
@@ -113,14 +120,15 @@ def read_windows(path: str | os.PathLike, spec: ClipSpec,
 
 
 @contextlib.contextmanager
-def _open_windows(path: str | os.PathLike, offset: float,
-                  spec: ClipSpec) -> Iterator[Callable[[float], tuple[Clip, int]]]:
+def _open_windows(media: Media, offset: float, spec: ClipSpec,
+                  once: bool = False) -> Iterator[Callable[[float], tuple[Clip, int]]]:
     """A function from a window's start to (clip, real frames); for ascending starts >= `offset`.
 
-    Picture and sound are read through an opening each, because each seeks to its own place.
+    Picture and sound are read through an opening each, because each seeks to its own place; where
+    the function is called `once`, the sound can have that of the picture, if the format seeks.
     """
     with contextlib.ExitStack() as stack:
-        container = stack.enter_context(open_media(path))
+        container = stack.enter_context(open_media(media))
         has_video = main_stream(container, 'video') is not None
         has_audio = main_stream(container, 'audio') is not None
         if spec.video and not has_video:
@@ -128,10 +136,13 @@ def _open_windows(path: str | os.PathLike, offset: float,
         if not spec.video and not has_audio:
             raise UnreadableMedia('it has no sound')
         timeline = (Picture if has_video else Sound)(container, offset)
-        sound = None
-        if spec.audio and has_audio:
-            sound = Sound(stack.enter_context(open_media(path)), offset, timeline.origin)
-        seconds = math.nan if spec.video else probe(path).seconds
+        seconds = math.nan if spec.video else probe(media).seconds
+
+        @functools.cache
+        def sound():
+            shared = once and seeks_exactly(container)
+            return Sound(container if shared else stack.enter_context(open_media(media)), offset,
+                         timeline.origin)
 
         def window(start):
             time = timeline.origin + start
@@ -144,8 +155,8 @@ def _open_windows(path: str | os.PathLike, offset: float,
             if spec.audio:
                 audio = np.zeros((spec.samples, 1), np.int16)
                 samples = real * spec.samples_per_frame
-                if sound is not None:
-                    audio[:samples, 0] = sound.window(time, spec)[:samples]
+                if has_audio:
+                    audio[:samples, 0] = sound().window(time, spec)[:samples]
             return Clip(video, audio), real
 
         yield window

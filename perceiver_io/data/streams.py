@@ -58,10 +58,10 @@ class Picture:
         self._queue = collections.deque()
         if seeks_exactly(container):
             self.origin = stream_start(self._stream)
-            self._shown = self._decode(container, self.origin + offset)
+            self._shown = _pictures(container, self._stream, self.origin + offset)
             self._fetch()
         else:
-            self._shown = self._decode(container, -math.inf)
+            self._shown = _pictures(container, self._stream, -math.inf)
             self._fetch()
             self.origin = self._queue[0].begin
 
@@ -107,26 +107,6 @@ class Picture:
             raise UnreadableMedia('no picture of it decodes')
         return shown is not None
 
-    def _decode(self, container, time):
-        """What is shown, in this order, from `time` or before on."""
-        stream, begin, frame = self._stream, None, None
-        counted = times_are_scrambled(container, stream)
-        for index, following in enumerate(self._frames(container, time)):
-            if not counted and following.pts is None:
-                raise UnreadableMedia('one of its pictures has no time')
-            time = index / stream.average_rate if counted else following.pts * stream.time_base
-            if frame is not None:
-                yield _Shown(begin, float(time), frame)
-            begin, frame = float(time), following
-        if frame is not None:
-            yield _Shown(begin, begin + duration(stream, frame), frame)
-
-    def _frames(self, container, time):
-        packets = packets_from(container, self._stream, time)
-        for packet, needed in _mark_needed(packets, time):
-            self._stream.codec_context.skip_frame = 'DEFAULT' if needed else 'NONREF'
-            yield from packet.decode()
-
     def _image(self, frame, spec):
         """uint8 [h, w, 3]: the centred part of the displayed picture with the output's aspect."""
         if frame.is_corrupt:
@@ -163,7 +143,8 @@ class Sound:
         self._rate = self._stream.codec_context.sample_rate
         self._queue = collections.deque()  # of (index of the first sample at _rate, samples)
         self.origin = stream_start(self._stream) if origin is None else origin
-        self._pieces = self._decode(container, self.origin + offset - _RUN_UP)
+        self._pieces = _pieces(
+            container, self._stream, self._rate, self.origin + offset - _RUN_UP)
 
     def window(self, time: float, spec: ClipSpec) -> np.ndarray:
         """int16 [s] heard from `time` on, zeros where there is none; call with ascending times."""
@@ -187,21 +168,48 @@ class Sound:
         sound = np.rint(sound[skip:skip + spec.samples] * 32768)
         return np.clip(sound, -32768, 32767).astype(np.int16)
 
-    def _decode(self, container, time):
-        """Pieces of sound: (index of the first sample, float32 samples)."""
-        index = None
-        for packet in packets_from(container, self._stream, time):
-            for frame in packet.decode():
-                if frame.sample_rate != self._rate:
-                    raise UnreadableMedia('the sample rate of its sound changes')
-                if frame.pts is not None:
-                    heard = round(frame.pts * frame.time_base * self._rate)
-                    if index is None or abs(heard - index) > _JUMP * self._rate:
-                        index = heard
-                elif index is None:
-                    raise UnreadableMedia('its sound has no time')
-                yield index, _mono(frame)
-                index += frame.samples
+
+# Functions and not methods: a generator that knew the object which keeps it would keep it in turn,
+# with all that it has decoded, until Python next looks for such circles.
+
+
+def _pictures(container, stream, time):
+    """What is shown, in this order, from `time` or before on."""
+    begin, frame = None, None
+    counted = times_are_scrambled(container, stream)
+    for index, following in enumerate(_frames(container, stream, time)):
+        if not counted and following.pts is None:
+            raise UnreadableMedia('one of its pictures has no time')
+        time = index / stream.average_rate if counted else following.pts * stream.time_base
+        if frame is not None:
+            yield _Shown(begin, float(time), frame)
+        begin, frame = float(time), following
+    if frame is not None:
+        yield _Shown(begin, begin + duration(stream, frame), frame)
+
+
+def _frames(container, stream, time):
+    for packet, needed in _mark_needed(packets_from(container, stream, time), time):
+        stream.codec_context.skip_frame = 'DEFAULT' if needed else 'NONREF'
+        yield from packet.decode()
+
+
+def _pieces(container, stream, rate, time):
+    """Pieces of sound: (index of the first sample, float32 samples)."""
+    index = None
+    for packet in packets_from(container, stream, time):
+        for frame in packet.decode():
+            if frame.sample_rate != rate:
+                raise UnreadableMedia('the sample rate of its sound changes')
+            if frame.pts is not None:
+                unit = frame.time_base
+                heard = round(frame.pts * unit.numerator * rate / unit.denominator)
+                if index is None or abs(heard - index) > _JUMP * rate:
+                    index = heard
+            elif index is None:
+                raise UnreadableMedia('its sound has no time')
+            yield index, _mono(frame)
+            index += frame.samples
 
 
 def _piece_end(piece):
@@ -252,6 +260,8 @@ def _mono(frame):
         samples = (samples - 128.0) / 128
     elif samples.dtype.kind == 'i':
         samples = samples / -float(np.iinfo(samples.dtype).min)
+    if len(samples) == 1:
+        return samples[0].astype(np.float32)
     return samples.mean(axis=0, dtype=np.float32)
 
 

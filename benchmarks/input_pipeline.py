@@ -1,0 +1,137 @@
+"""Reading: clips/s from files to batches, against other readers of the same files.
+
+    python benchmarks/input_pipeline.py [--clips=FOLDER] [--rival-python=PYTHON]
+
+Every clip is first brought to the form that `data.prepare` stores: 25 frames/s, short side 256, a
+key frame every 12, AAC at 48 kHz. A batch is 8 windows of 16 x 224 x 224 and 30,720 samples, random
+as in training. All take turns, each in a process of its own on as many processor cores as it has
+readers; the medians are told. Ours reads in the process itself (workers 0) and in worker processes.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+BATCH = 8
+WARM_UP = 3  # batches
+LEAST_SECONDS = 9  # shorter clips are left out: whole-clip decoding would look better
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--clips', help='folder of media files; rendered clips if not given')
+    parser.add_argument('--rival-python', default=sys.executable,
+                        help='the Python that decord and torchcodec are installed in')
+    parser.add_argument('--workers', type=int, nargs='+', default=[1, 2])
+    parser.add_argument('--threads', type=int, default=1, help='in each process')
+    parser.add_argument('--count', type=int, default=240, help='clips in a run')
+    parser.add_argument('--runs', type=int, default=3)
+    parser.add_argument('--output', default='runs/benchmarks/input_pipeline.json')
+    parser.add_argument('--measure', type=int, help=argparse.SUPPRESS)  # workers, in a subprocess
+    args = parser.parse_args()
+    if args.measure is not None:
+        print(json.dumps(read_batches(args.clips, args.measure, args.threads, args.count)))
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        size = make_clips(args.clips, pathlib.Path(folder))
+        ours = [sys.executable, __file__, f'--clips={folder}', f'--count={args.count}',
+                f'--threads={args.threads}']
+        rivals = [args.rival_python, ROOT / 'benchmarks' / 'input_rivals.py']
+        commands = {f'ours, workers={workers}': (max(workers, 1), [*ours, f'--measure={workers}'])
+                    for workers in (0, *args.workers)}
+        commands |= {name: (1, [*rivals, name, folder, str(args.count // 4)])
+                     for name in ('decord', 'torchcodec')}
+        commands['whole clip'] = (1, [sys.executable, rivals[1], 'whole clip', folder,
+                                      str(args.count // 4)])
+        rows = compare(commands, args.runs)
+
+    from benchmarks import measure  # brings JAX, which the measured processes do without
+    measure.report(args.output, rows, megabytes_per_clip=size / 1e6)
+
+
+def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
+    """A row for each command: medians over the runs; one that fails is left out, with a word."""
+    found = {name: [] for name in commands}
+    for _ in range(runs):
+        for name in list(found):
+            cores, command = commands[name]
+            done = subprocess.run(
+                [str(part) for part in command], capture_output=True, text=True,
+                preexec_fn=lambda cores=cores: os.sched_setaffinity(0, range(cores)))
+            if done.returncode:
+                print(f'{name} left out: {(done.stderr.strip().splitlines() or ["?"])[-1]}')
+                del found[name]
+                continue
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(f'{name}: {found[name][-1]["clips"] / found[name][-1]["seconds"]:.1f} clips/s')
+    return [{'reader': name, 'cores': commands[name][0],
+             'clips/s': statistics.median(one['clips'] / one['seconds'] for one in results),
+             'clips/cpu s': statistics.median(one['clips'] / one['cpu_seconds'] for one in results)}
+            for name, results in found.items()]
+
+
+def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[str, float]:
+    """Reads `count` clips through the loader; seconds on the clock and of all processors."""
+    from perceiver_io.clip import ClipSpec
+    from perceiver_io.data.folder import open_folder
+    from perceiver_io.data.loader import train_batches
+
+    spec = ClipSpec()
+    source = open_folder(folder, split='train', spec=spec, needs_label=False, progress=False)
+    batches = train_batches(source, spec, batch_size=BATCH, seed=0, workers=workers,
+                            threads=threads)
+    for _ in range(WARM_UP):
+        next(batches)
+    clock, processor = time.perf_counter(), processor_seconds()
+    for _ in range(count // BATCH):
+        next(batches)
+    return {'clips': count // BATCH * BATCH, 'seconds': time.perf_counter() - clock,
+            'cpu_seconds': processor_seconds() - processor}
+
+
+def processor_seconds() -> float:
+    """Of this process and its worker processes so far; Linux only."""
+    seconds = time.process_time()
+    for child in multiprocessing.active_children():
+        fields = pathlib.Path(f'/proc/{child.pid}/stat').read_text().rsplit(')', 1)[1].split()
+        seconds += sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
+    return seconds
+
+
+def make_clips(clips: str | None, folder: pathlib.Path) -> float:
+    """Writes the files that are read, with their list, into `folder`; returns their mean size."""
+    from perceiver_io.data import rendered, transcode
+
+    if clips is None:
+        clips = rendered.render_folder(folder / 'rendered', train_clips=12, val_clips=1, size=256,
+                                       seconds=10.0) / 'train'
+    sizes = []
+    for index, path in enumerate(sorted(pathlib.Path(clips).iterdir())):
+        try:
+            stored = transcode.store(path, transcode.Settings(missing_audio='skip'), folder)
+        except transcode.Rejected as error:
+            print(f'{path.name} left out: {error}')
+            continue
+        if stored.seconds >= LEAST_SECONDS:
+            (folder / f'{index:03}.mp4').write_bytes(stored.media)
+            sizes.append(len(stored.media))
+    if not sizes:
+        raise SystemExit(f'{clips} has no media file of {LEAST_SECONDS} s with sound')
+    rows = ''.join(f'{path.name},train\n' for path in sorted(folder.glob('*.mp4')))
+    (folder / 'labels.csv').write_text(f'file,split\n{rows}')
+    return statistics.mean(sizes)
+
+
+if __name__ == '__main__':
+    main()
