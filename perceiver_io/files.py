@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pathlib
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,19 +31,20 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(base) / 'perceiver_io'
 
 
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 so that a reader never sees half of it."""
+    write_bytes(path, text.encode())
+
+
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Writes so that a reader never sees half of it."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    # Unique also among machines that share the folder.
+    partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """The same, in UTF-8."""
-    write_bytes(path, text.encode())
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -53,7 +53,9 @@ class Source:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A line of the CSV."""
+
     name: str
     label: str
     split: str
@@ -99,14 +101,14 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
     if not root.is_dir():
         raise ValueError(f'no folder {root}: give the folder that holds the clips')
     table = root / pathlib.Path(csv).expanduser()
-    rows = _read_rows(table, needs_label)
+    rows = read_rows(table, needs_label)
     if classes is None:
         classes = sorted({row.label for row in rows} - {''})
     class_index = {name: index for index, name in enumerate(classes)}
     if len(class_index) < len(classes):
         raise ValueError('classes names a class twice: each must have one index')
 
-    def examine(row: _Row) -> Record | str:
+    def examine(row: Row) -> Record | str:
         """The record, or the reason why there is none."""
         label = class_index.get(row.label, -1)
         if needs_label and label < 0:
@@ -144,8 +146,8 @@ def _unusable(info: media.MediaInfo, spec: ClipSpec, missing_audio: str) -> str 
     return None
 
 
-def _read_rows(table: pathlib.Path, needs_label: bool) -> list[_Row]:
-    """All rows of the CSV, of every split."""
+def read_rows(table: pathlib.Path, needs_label: bool) -> list[Row]:
+    """All rows of the CSV, of every split, as `open_folder` describes it."""
     if not table.is_file():
         raise ValueError(f'no CSV {table}: write one with the columns file,label[,split]')
     rows = {}
@@ -168,7 +170,7 @@ def _read_rows(table: pathlib.Path, needs_label: bool) -> list[_Row]:
     return list(rows.values())
 
 
-def _read_row(cells: dict, place: str) -> _Row:
+def _read_row(cells: dict, place: str) -> Row:
     if None in cells:
         raise ValueError(f'{place} has more cells than the header: put names that contain a comma '
                          'in double quotes')
@@ -182,4 +184,4 @@ def _read_row(cells: dict, place: str) -> _Row:
             raise ValueError(f'{place} has {split=}: write one of {", ".join(SPLITS)}')
     else:
         split = 'val' if zlib.crc32(name.encode()) % 10 == 0 else 'train'
-    return _Row(name, (cells.get('label') or '').strip(), split)
+    return Row(name, (cells.get('label') or '').strip(), split)

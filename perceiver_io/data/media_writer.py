@@ -1,5 +1,6 @@
 """Pictures and sound to MP4 files (H.264 and AAC, through PyAV). The only writer of media files."""
 
+import dataclasses
 import fractions
 import os
 import pathlib
@@ -11,6 +12,26 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 _AAC_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000,
               88_200, 96_000)  # Hz
+
+
+@dataclasses.dataclass(frozen=True)
+class H264:
+    """How x264 compresses the picture. The defaults, ours, are for files to look at.
+
+    Attributes:
+        crf: constant rate factor; 0 loses only colour resolution, 51 is worst.
+        preset: x264's name of how much time it may take.
+        key_interval: frames from one key frame to the next; None for those of a second, which is
+            cheap to seek in.
+        b_frames: how many frames in a row may refer to later ones; None for the preset's choice.
+        threads: 0 for x264's choice, 1 for bytes that do not depend on the machine's cores.
+    """
+
+    crf: int = 18
+    preset: str = 'veryfast'
+    key_interval: int | None = None
+    b_frames: int | None = None
+    threads: int = 0
 
 
 class MediaWriter:
@@ -29,7 +50,7 @@ class MediaWriter:
         sample_rate: samples per second, or None for a file without sound. One that AAC does not
             know is resampled to the next that it does.
         channels: of the sound, 1 or 2.
-        crf: x264's constant rate factor; 0 loses only colour resolution, 51 is worst. 18 is ours.
+        h264: how the picture is compressed.
         audio_bit_rate: bits per second of AAC. 128,000 is ours.
 
     Raises:
@@ -39,7 +60,7 @@ class MediaWriter:
 
     def __init__(self, path: str | os.PathLike, *, width: int | None = None,
                  height: int | None = None, frame_rate: float | fractions.Fraction = 25,
-                 sample_rate: int | None = None, channels: int = 1, crf: int = 18,
+                 sample_rate: int | None = None, channels: int = 1, h264: H264 = H264(),
                  audio_bit_rate: int = 128_000):
         if (width is None) != (height is None):
             raise ValueError(f'{width=} and {height=} must both be set, or neither')
@@ -60,7 +81,7 @@ class MediaWriter:
             self._container = av.open(self._file, 'w', format='mp4')
             self._video = self._audio = None
             if width is not None:
-                self._video = self._add_video(width, height, frame_rate, crf)
+                self._video = self._add_video(width, height, frame_rate, h264)
             if sample_rate is not None:
                 self._sample_rate = sample_rate
                 self._audio = self._add_audio(sample_rate, audio_bit_rate)
@@ -68,14 +89,17 @@ class MediaWriter:
             self._discard()
             raise
 
-    def _add_video(self, width, height, frame_rate, crf):
+    def _add_video(self, width, height, frame_rate, h264):
         rate = fractions.Fraction(frame_rate).limit_denominator(1001)
         # Without mbtree the same frames give the same bytes; on small ones x264 varies otherwise.
-        options = {'crf': str(crf), 'preset': 'veryfast', 'x264-params': 'mbtree=0'}
+        options = {'crf': str(h264.crf), 'preset': h264.preset, 'x264-params': 'mbtree=0'}
+        if h264.b_frames is not None:
+            options['bf'] = str(h264.b_frames)
         stream = self._container.add_stream('libx264', rate=rate, options=options)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = 'yuv420p'
-        stream.gop_size = max(1, round(rate))  # a key frame a second: cheap to seek in
+        stream.gop_size = h264.key_interval or max(1, round(rate))
+        stream.codec_context.thread_count = h264.threads
         stream.colorspace, stream.color_range = Colorspace.ITU709, ColorRange.MPEG
         return stream
 
