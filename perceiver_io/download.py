@@ -80,7 +80,7 @@ def _copy(response: http.client.HTTPResponse, partial: pathlib.Path, have: int, 
     with open(partial, 'ab') as file, tqdm.tqdm(
             desc='downloading', total=size, initial=have, unit='B', unit_scale=True) as progress:
         file.truncate(have)
-        while have <= size and (chunk := response.read(min(_CHUNK, size + 1 - have))):
+        while chunk := response.read(min(_CHUNK, size + 1 - have)):
             file.write(chunk)
             have += len(chunk)
             progress.update(len(chunk))
