@@ -1,6 +1,6 @@
-"""Evaluates a run: the row of Table 5, a line for every clip, and a few videos to look at.
+"""Evaluates a model: the row of Table 5, a line for every clip, and a few videos to look at.
 
-    python eval.py --checkpoint=DIR --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
+    python eval.py --checkpoint=X --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
 the run's `data` can be overridden; `--data.path` says that the clips are a folder's, and with
@@ -22,7 +22,8 @@ import tqdm
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from perceiver_io import checkpoints, cli, evaluation, files, reconstruction, sharding, table5
+from perceiver_io import cli, evaluation, files, loading, reconstruction, sharding, table5
+from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data import loader, media, sources
 from perceiver_io.data.records import Record
@@ -38,7 +39,7 @@ def main(_) -> None:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, 'Folder of a run of train.py.', required=True)
+    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
     flags.DEFINE_integer('batch_size', 8, 'Windows decoded at a time.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'How many side-by-side videos to write.', lower_bound=0)
@@ -51,10 +52,10 @@ def define_flags() -> None:
 
 def evaluate_run(checkpoint: str | os.PathLike, output: str | os.PathLike, *, batch_size: int = 8,
                  videos: int = 4, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Evaluates the newest checkpoint of a run, prints the table and writes the results.
+    """Evaluates a checkpoint, prints the table and writes the results.
 
     Args:
-        checkpoint: folder of the run.
+        checkpoint: whatever `loading.load_checkpoint` reads; of a run, its newest checkpoint.
         output: folder for `table5.json`, `clips.csv` and `*_side_by_side.mp4`, and for
             `skipped.csv` if clips could not be used.
         batch_size: windows decoded at a time, over all devices.
@@ -64,14 +65,15 @@ def evaluate_run(checkpoint: str | os.PathLike, output: str | os.PathLike, *, ba
     Returns:
         What is in `table5.json`.
     """
-    experiment = override_data(checkpoints.read_experiment(checkpoint), data or {})
+    output = files.make_folder(output, '--output')
+    loaded = loading.load_checkpoint(checkpoint)
+    experiment = override_data(loaded.experiment, data or {})
     mesh = sharding.make_mesh(sharding.MeshConfig())
     sharding.check_divisible(mesh, batch_size=batch_size, frames=experiment.model.frames)
-    output = files.make_folder(output, '--output')
-    model, params, step = checkpoints.load_with_step(checkpoint)
+    model = Autoencoder(experiment.model)
     clips = sources.open_source(
         experiment.data, experiment.data.eval_split, experiment.clip_spec, needs_label=False,
-        classes=checkpoints.read_classes(checkpoint))
+        classes=loaded.classes)
 
     windows = experiment.data.eval_windows
     batches = loader.evaluation_batches(
@@ -79,19 +81,19 @@ def evaluate_run(checkpoint: str | os.PathLike, output: str | os.PathLike, *, ba
         workers=experiment.data.workers, threads=experiment.data.threads)
     evaluated = evaluation.evaluate(
         evaluation.make_eval_step(model, mesh),
-        jax.device_put(params, sharding.replicated(mesh)), batches,
+        jax.device_put(loaded.params, sharding.replicated(mesh)), batches,
         names=[record.name for record in clips.records], classes=clips.classes,
         weights=experiment.loss, mesh=mesh, progress=lambda batches: tqdm.tqdm(
             batches, 'evaluating', math.ceil(len(clips.records) * windows / batch_size),
             unit='batch'))
 
     results = table5.results(experiment.model, evaluated, clips.skipped) | {
-        'step': step, 'windows': windows, 'model': dataclasses.asdict(experiment.model),
+        'step': loaded.step, 'windows': windows, 'model': dataclasses.asdict(experiment.model),
         'data': dataclasses.asdict(experiment.data)}
     written = write_results(results, evaluated, output)
     shown = spread([row['name'] for row in evaluated.clips], videos)
     written += write_videos(
-        reconstruction.make_reconstruct_step(model), params,
+        reconstruction.make_reconstruct_step(model), loaded.params,
         [record for record in clips.records if record.name in shown], experiment.clip_spec, output,
         batch_size)
     report(results, experiment, written)
@@ -145,8 +147,9 @@ def report(results: Mapping[str, Any], experiment: Experiment,
            written: Sequence[pathlib.Path]) -> None:
     """Prints the table, what was skipped, and what was written."""
     clips, labelled = results['clips'], results['labelled_clips']
-    print(f'\nTable 5, step {results["step"]}, split {experiment.data.eval_split!r}: {clips} clips '
-          f'x {results["windows"]} windows of {experiment.clip_spec.seconds:.2f} s')
+    step = '' if results['step'] is None else f'step {results["step"]}, '
+    print(f'\nTable 5, {step}split {experiment.data.eval_split!r}: {clips} clips x '
+          f'{results["windows"]} windows of {experiment.clip_spec.seconds:.2f} s')
     print(table5.text(results, experiment.model))
     if 'label' in experiment.model.modalities and labelled < clips:
         print(f'top-1 and top-5 are of the {labelled} clips with a class that the model knows')

@@ -15,11 +15,12 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from perceiver_io import checkpoints, cli, files, reconstruction
+from perceiver_io import cli, files, loading, reconstruction
+from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.data import media
+from perceiver_io.reconstruction import NO_SOUND
 
 TOP = 5
-NO_SOUND = 'it has no sound: silence went in'
 COLUMNS = ('file', 'output', 'seconds', 'windows', 'video_psnr', 'audio_psnr',
            *(f'{name}_{rank}' for rank in range(1, TOP + 1) for name in ('class', 'score')),
            'status', 'reason')
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, 'Folder of a run of train.py.', required=True)
+    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
     flags.DEFINE_integer('batch_size', 4, 'Windows decoded at a time.', lower_bound=1)
 
@@ -44,7 +45,7 @@ def reconstruct_files(paths: Sequence[str | os.PathLike], checkpoint: str | os.P
 
     Args:
         paths: of the files.
-        checkpoint: folder of a run.
+        checkpoint: whatever `loading.load_checkpoint` reads.
         output: folder for the results; no input is ever replaced, and inputs of the same stem get
             numbers.
         batch_size: windows decoded at a time.
@@ -55,12 +56,10 @@ def reconstruct_files(paths: Sequence[str | os.PathLike], checkpoint: str | os.P
     if not paths:
         raise ValueError('there is no file to reconstruct: name some, as in '
                          'python reconstruct.py FILE... --checkpoint=DIR --output=OUT')
-    experiment = checkpoints.read_experiment(checkpoint)
-    classes = checkpoints.read_classes(checkpoint)
     output = files.make_folder(output, '--output')
-    model, params = checkpoints.load(checkpoint)
-    step = reconstruction.make_reconstruct_step(model)
-    spec = experiment.clip_spec
+    loaded = loading.load_checkpoint(checkpoint)
+    step = reconstruction.make_reconstruct_step(Autoencoder(loaded.config))
+    spec = loaded.experiment.clip_spec
 
     rows = []
     for count, (path, stem) in enumerate(
@@ -69,7 +68,7 @@ def reconstruct_files(paths: Sequence[str | os.PathLike], checkpoint: str | os.P
         try:
             info = media.probe(path)
             windows = reconstruction.reconstruct_windows(
-                step, params, media.read_windows(path, spec), spec, batch_size)
+                step, loaded.params, media.read_windows(path, spec), spec, batch_size)
             progress = tqdm.tqdm(
                 windows, f'{count}/{len(paths)} {stem}', unit='window', leave=False,
                 total=math.ceil(info.seconds / spec.seconds))
@@ -80,7 +79,8 @@ def reconstruct_files(paths: Sequence[str | os.PathLike], checkpoint: str | os.P
         except (media.UnreadableMedia, OSError) as error:
             row |= {'status': 'failed', 'reason': cli.message(error) or str(error)}
         else:
-            row |= {'status': 'done', 'output': f'{stem}.mp4'} | _numbers(summary, classes, spec)
+            row |= {'status': 'done', 'output': f'{stem}.mp4'} | _numbers(
+                summary, loaded.classes, spec)
             if spec.audio and not info.has_audio:
                 row |= {'audio_psnr': None, 'reason': NO_SOUND}
         rows.append(row)

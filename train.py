@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from perceiver_io import checkpoints, evaluation, sharding, showcase, steps
+from perceiver_io import checkpoints, evaluation, finetuning, loading, sharding, showcase, steps
 from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.cli import run
 from perceiver_io.clip import to_float
@@ -31,11 +31,18 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; made if it i
 def main(_) -> None:
     if _CONFIG.value is None or _WORKDIR.value is None:
         raise ValueError('both --config=configs/demo.py, or another, and --workdir=DIR are needed')
-    train(Experiment.from_dict(_CONFIG.value.to_dict()), _WORKDIR.value)
+    experiment, source = finetuning.resolve(_CONFIG.value.to_dict(), _WORKDIR.value)
+    train(experiment, _WORKDIR.value, source)
 
 
-def train(experiment: Experiment, workdir: str) -> None:
-    """Trains to the last step, from the newest checkpoint in `workdir` if there is one."""
+def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = None) -> None:
+    """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+        experiment: what is trained.
+        workdir: the folder of the run.
+        source: the checkpoint in `experiment.init_from`, unless `workdir` has one already.
+    """
     config = experiment.training
     mesh = sharding.make_mesh(experiment.mesh)
     frames = experiment.model.frames
@@ -46,12 +53,16 @@ def train(experiment: Experiment, workdir: str) -> None:
     train_clips, eval_clips = open_clips(experiment)
     checkpoints.start_run(workdir, experiment, train_clips.classes)
 
+    start = finetuning.begin(experiment, workdir, source, train_clips.classes)
+
     model = Autoencoder(experiment.model)
-    optimizer = make_optimizer(experiment.optimizer, config.steps)
+    optimizer = make_optimizer(experiment.optimizer, config.steps, start.new)
     state = steps.init_state(model, optimizer, config.seed, mesh)
     saved = checkpoints.Checkpoints(workdir, keep=config.keep)
     if saved.latest_step() is not None:
         state = saved.restore(state)
+    elif source is not None:
+        state = state._replace(params=start.take_over(state.params, source.params))
     first_step = int(state.step)
 
     train_step = steps.make_train_step(
@@ -61,6 +72,8 @@ def train(experiment: Experiment, workdir: str) -> None:
     log = TrainingLog(writer, steps=config.steps, first_step=first_step,
                       batch_size=config.batch_size, log_every=config.log_every)
     evaluate = Evaluator(experiment, model, mesh, eval_clips, writer, log)
+    if saved.latest_step() is None and source is not None:  # the source is not needed any more
+        saved.save(state, evaluate(first_step, state.params))
     batches = loader.train_batches(
         train_clips, experiment.clip_spec, batch_size=config.batch_size, seed=config.seed,
         first_step=first_step, augmentation=sources.augmentation(experiment.data),

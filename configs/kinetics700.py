@@ -17,6 +17,7 @@ from ml_collections.config_dict import placeholder
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.init_from = ''  # [ours] a checkpoint to start from; '' for none
 
     config.model = ConfigDict()
     config.model.modalities = ('video', 'audio', 'label')  # [paper]
@@ -96,6 +97,7 @@ def get_config() -> ConfigDict:
     config.optimizer.b2 = 0.999  # [ours]
     config.optimizer.weight_decay = 0.0  # [ours] 0.1 for ImageNet
     config.optimizer.clip_norm = 10.0  # [ours] as for ImageNet
+    config.optimizer.head_first = 0  # [ours] for runs with init_from
 
     config.training = ConfigDict()
     config.training.steps = 500_000  # [ours]

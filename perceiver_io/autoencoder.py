@@ -4,6 +4,7 @@
     params = model.init(jax.random.key(0))
     latents = model.encode(params, video=video, audio=audio)    # [b, n, d]
     output = model.decode(params, latents, video_index=i, audio_index=j)
+    output = model.decode_clip(params, latents)                 # everything
     output = model.reconstruct(params, video=video, audio=audio)
 """
 
@@ -129,7 +130,19 @@ class Autoencoder:
     def reconstruct(self, params: hk.Params, *, video: jax.Array | None = None,
                     audio: jax.Array | None = None, label: jax.Array | None = None,
                     grid: str = SUBSAMPLED) -> Output:
-        """Clips to whole clips: encoded once, decoded in chunks within `decode_memory`.
+        """Clips to whole clips: `encode`, then `decode_clip`."""
+        self._check_clip(video, audio, label)
+        return self._reconstruct(params, video, audio, label, grid)
+
+    @functools.partial(jax.jit, static_argnums=(0, 5))
+    def _reconstruct(self, params, video, audio, label, grid):
+        latents = self.encode(params, video=video, audio=audio, label=label)
+        return self.decode_clip(params, latents, grid=grid)
+
+    @functools.partial(jax.jit, static_argnums=0, static_argnames='grid')
+    def decode_clip(self, params: hk.Params, latents: jax.Array, *,
+                    grid: str = SUBSAMPLED) -> Output:
+        """Latents [b, n, d] to whole clips, decoded in chunks within `decode_memory`.
 
         The queries lie on the `subsampled` grid, the one with which the released weights are
         shown, unless `grid` says 'linspace'.
@@ -137,13 +150,7 @@ class Autoencoder:
         Returns:
             Output with video [b, t, h, w, c], audio [b, s, 1], label [b, k].
         """
-        self._check_clip(video, audio, label)
-        return self._reconstruct(params, video, audio, label, grid)
-
-    @functools.partial(jax.jit, static_argnums=(0, 5))
-    def _reconstruct(self, params, video, audio, label, grid):
         config = self.config
-        latents = self.encode(params, video=video, audio=audio, label=label)
         decode = self.decode if config.attention == 'exact' else self._decode_in_chunks
         video, audio, label = decode(params, latents, grid=grid)
         batch = len(latents)

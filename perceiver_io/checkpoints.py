@@ -15,8 +15,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from perceiver_io.autoencoder import Autoencoder
+from perceiver_io.config import AutoencoderConfig
 from perceiver_io.experiment import Experiment
 from perceiver_io.files import make_folder, write_text
+from perceiver_io.formats.refusal import Refused
+from perceiver_io.model_sizes import check_shapes
 from perceiver_io.steps import TrainState
 
 CONFIG = 'config.json'
@@ -52,8 +55,19 @@ class Checkpoints:
             args=ocp.args.Composite(params=ocp.args.StandardSave(state.params),
                                     training=ocp.args.StandardSave(training)))
 
+    def save_params(self, params: hk.Params, step: int) -> None:
+        """Starts writing parameters alone, that nothing can be trained on from."""
+        self._manager.save(step, args=ocp.args.Composite(params=ocp.args.StandardSave(params)))
+
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, with the shapes and the shardings of `like` (which is not read)."""
+        """The newest state, with the shapes and the shardings of `like` (which is not read).
+
+        Raises:
+            ValueError: only parameters were saved.
+        """
+        if 'training' not in self._manager.item_metadata(self.latest_step()).keys():
+            raise ValueError('this folder holds converted weights without a state of training: '
+                             'start in another --workdir')
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         training = {'step': abstract.step, 'optimizer': abstract.optimizer}
         restored = self._manager.restore(
@@ -63,12 +77,20 @@ class Checkpoints:
         training = restored['training']
         return TrainState(training['step'], restored['params'], training['optimizer'])
 
-    def restore_params(self, like: hk.Params) -> hk.Params:
-        """The newest parameters alone; ValueError where they are those of another model."""
+    def restore_params(self, like: hk.Params, config: AutoencoderConfig) -> hk.Params:
+        """The newest parameters alone; ValueError where they are not whole, or not of `config`."""
         step = self.latest_step()
-        _check_same_shapes(self._manager.item_metadata(step)['params'].tree, like)
-        return self._manager.restore(
-            step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
+        try:
+            check_shapes(self._manager.item_metadata(step)['params'].tree, config)
+            return self._manager.restore(
+                step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
+        except Refused as error:
+            raise ValueError(
+                f'the checkpoint is of another model than {CONFIG} says: {error}; put back the '
+                f'{CONFIG} that the run was trained with') from error
+        except Exception as error:  # of Orbax and TensorStore, which do not say of what kinds
+            raise ValueError(f'the checkpoint of step {step} is damaged: '
+                             f'{str(error).splitlines()[0][:200]}') from error
 
     def wait(self) -> None:
         """Until all that was saved is on disk."""
@@ -83,12 +105,27 @@ def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
     workdir = make_folder(workdir, '--workdir')
     if not (workdir / CONFIG).exists():
         return
-    before = read_experiment(workdir).model
+    before = read_experiment(workdir)
+    if before.init_from != experiment.init_from:
+        raise ValueError(
+            f'{workdir} holds a run with init_from={before.init_from!r}, and not '
+            f'{experiment.init_from!r}: choose another --workdir')
+    before = before.model
     changed = [f'{name} ({getattr(before, name)!r} then, {value!r} now)'
                for name, value in vars(experiment.model).items() if value != getattr(before, name)]
     if changed:
         raise ValueError(f'{workdir} holds a run of a model with another {", ".join(changed)}: '
                          'choose another --workdir')
+
+
+def exist(workdir: str | os.PathLike) -> bool:
+    """Whether a run folder has a checkpoint."""
+    if not (pathlib.Path(workdir) / CHECKPOINTS).is_dir():  # it would be made
+        return False
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.latest_step()
+    checkpoints.close()
+    return step is not None
 
 
 def start_run(workdir: str | os.PathLike, experiment: Experiment,
@@ -102,56 +139,57 @@ def start_run(workdir: str | os.PathLike, experiment: Experiment,
         write_text(workdir / CONFIG, experiment.to_json())
 
 
+def save_params(workdir: str | os.PathLike, params: hk.Params, step: int) -> None:
+    """Saves parameters as the checkpoint of a folder that `start_run` has begun, and waits."""
+    checkpoints = Checkpoints(workdir)
+    checkpoints.save_params(params, step)
+    checkpoints.close()
+
+
 def read_experiment(workdir: str | os.PathLike) -> Experiment:
     """The experiment of a run folder; ValueError where there is none."""
     path = pathlib.Path(workdir) / CONFIG
     try:
-        return Experiment.from_json(path.read_text())
+        values = json.loads(path.read_bytes())
     except OSError as error:
         raise ValueError(f'{workdir} is not the folder of a run: it has no readable {CONFIG} '
                          f'({error.strerror})') from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{path} is damaged: it is no JSON') from error
+    if not isinstance(values, dict):
+        raise ValueError(f'{path} is damaged: it holds no config')
+    return Experiment.from_dict(values)
 
 
 def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
-    """The names of the run's classes, by index."""
-    return tuple(json.loads((pathlib.Path(workdir) / CLASSES).read_text()))
+    """The names of the run's classes, by index; ValueError where there are none."""
+    path = pathlib.Path(workdir) / CLASSES
+    try:
+        names = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f'{path}, the names of the classes, is missing or damaged') from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f'{path} is damaged: it holds no list of names')
+    return tuple(names)
 
 
-def load(path: str | os.PathLike) -> tuple[Autoencoder, hk.Params]:
-    """A trained model and its parameters, from the newest checkpoint of a run folder.
+def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:
+    """The parameters in the newest checkpoint of a run folder, and the step they were saved at.
 
     Raises:
         ValueError: there is no run, none of its checkpoints is finished, or the newest one is of
             another model than the run's config says.
     """
-    return load_with_step(path)[:2]
-
-
-def load_with_step(path: str | os.PathLike) -> tuple[Autoencoder, hk.Params, int]:
-    """`load`, and the step at which the checkpoint was saved."""
-    experiment = read_experiment(path)
-    model = Autoencoder(experiment.model)
-    folder = pathlib.Path(path) / CHECKPOINTS
-    checkpoints = Checkpoints(path) if folder.is_dir() else None  # it would make the folder
+    config = read_experiment(workdir).model
+    folder = pathlib.Path(workdir) / CHECKPOINTS
+    checkpoints = Checkpoints(workdir) if folder.is_dir() else None  # it would make the folder
     if checkpoints is None or checkpoints.latest_step() is None:
-        raise ValueError(f'{path} has no finished checkpoint yet: run train.py until it saves one')
+        raise ValueError(
+            f'{workdir} has no finished checkpoint yet: run train.py until it saves one')
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(model.init, jax.random.key(0)))
-    params, step = checkpoints.restore_params(like), checkpoints.latest_step()
+        jax.eval_shape(Autoencoder(config).init, jax.random.key(0)))
+    params, step = checkpoints.restore_params(like, config), checkpoints.latest_step()
     checkpoints.close()
-    return model, params, step
-
-
-def _check_same_shapes(saved: Mapping, like: hk.Params) -> None:
-    """Raises where a checkpoint has other parameters than `like`; Orbax finds it out too late."""
-    saved, expected = (
-        {f'{module}/{name}': tuple(leaf.shape) for module, leaves in tree.items()
-         for name, leaf in leaves.items()} for tree in (saved, like))
-    for name in sorted(saved.keys() | expected.keys()):
-        if saved.get(name) != expected.get(name):
-            raise ValueError(
-                f'the checkpoint is of another model than {CONFIG} says: {name} is '
-                f'{saved.get(name, "absent")} and should be {expected.get(name, "absent")}; put '
-                f'back the {CONFIG} that the run was trained with')
+    return params, step

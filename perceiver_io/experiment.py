@@ -7,6 +7,7 @@ anything slow starts.
 import dataclasses
 import difflib
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -61,8 +62,14 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Everything that a run depends on; saved as `config.json` in its folder."""
+    """Everything that a run depends on; saved as `config.json` in its folder.
 
+    Attributes:
+        init_from: the checkpoint whose parameters the run starts from, see `finetuning`; '' for
+            none.
+    """
+
+    init_from: str = ''
     model: AutoencoderConfig = AutoencoderConfig()
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
@@ -70,6 +77,12 @@ class Experiment:
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self):
+        if self.optimizer.head_first and not self.init_from:
+            raise ValueError(
+                f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '
+                'checkpoint: set --config.init_from, or head_first to 0')
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -88,19 +101,19 @@ class Experiment:
             ValueError: an unknown key (with the nearest known one), a wrong type, or sizes that
                 do not fit each other.
         """
-        return _build(cls, values, '')
-
-    @classmethod
-    def from_json(cls, text: str) -> 'Experiment':
-        """From the text of a `config.json`."""
-        return cls.from_dict(json.loads(text))
+        return build(cls, values)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+def build(cls: type, values: Mapping[str, Any], prefix: str = '') -> Any:
     """A dataclass from a mapping, checked key by key; `prefix` is where it stands."""
+    return cls(**typed(cls, values, prefix))
+
+
+def typed(cls: type, values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """The arguments of a dataclass from a mapping; ValueError for unknown keys and wrong types."""
     hints = typing.get_type_hints(cls)
     arguments = {}
     for key, value in values.items():
@@ -111,11 +124,11 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
             raise ValueError(f'the config has no key {name}: {hint}')
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise ValueError(f'{name}={value!r} must be a group of keys')
-            arguments[key] = _build(hints[key], value, f'{name}.')
+                raise ValueError(f'{name}={reprlib.repr(value)} must be a group of keys')
+            arguments[key] = build(hints[key], value, f'{name}.')
         else:
             arguments[key] = _typed(value, hints[key], name)
-    return cls(**arguments)
+    return arguments
 
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
@@ -128,10 +141,10 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
     if origin is tuple and isinstance(value, list | tuple):
         inner = typing.get_args(hint)
         if inner[-1] is not Ellipsis and len(inner) != len(value):
-            raise ValueError(f'{name}={value!r} must have {len(inner)} values')
+            raise ValueError(f'{name}={reprlib.repr(value)} must have {len(inner)} values')
         return tuple(_typed(item, inner[0], name) for item in value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
-        raise ValueError(f'{name}={value!r} must be of type {origin.__name__}')
+        raise ValueError(f'{name}={reprlib.repr(value)} must be of type {origin.__name__}')
     return value

@@ -25,17 +25,26 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
     return folder
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes UTF-8 so that a reader never sees half of it."""
-    write_bytes(path, text.encode())
+def cache_folder() -> pathlib.Path:
+    """Where what can be fetched or made again is kept: ~/.cache/perceiver_io."""
+    base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    return pathlib.Path(base) / 'perceiver_io'
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
     """Writes so that a reader never sees half of it."""
     # Unique also among machines that share the folder.
     partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """The same, in UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,9 +1,11 @@
 """The optimizer. The paper leaves it open for this task: see `configs/kinetics700.py`."""
 
 import dataclasses
+from collections.abc import Collection
 
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -19,6 +21,8 @@ class OptimizerConfig:
         b1, b2: decay of the moments.
         weight_decay: applied to the matrices of linear layers, and to nothing else.
         clip_norm: gradients are scaled down to this global norm; 0 for no clipping.
+        head_first: steps in which only the parameters move that a run from a checkpoint has anew
+            (ours); 0 to move all from the start.
     """
 
     name: str = 'lamb'
@@ -29,6 +33,7 @@ class OptimizerConfig:
     b2: float = 0.999
     weight_decay: float = 0.0
     clip_norm: float = 10.0
+    head_first: int = 0
 
     def __post_init__(self):
         if self.name not in ('lamb', 'adamw'):
@@ -39,7 +44,7 @@ class OptimizerConfig:
             raise ValueError(
                 f'warmup={self.warmup} and flat={self.flat} are fractions of the training: '
                 'neither may be negative, and together they may not pass 1')
-        for name in ('weight_decay', 'clip_norm'):
+        for name in ('weight_decay', 'clip_norm', 'head_first'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name}={getattr(self, name)} must not be negative')
 
@@ -56,14 +61,31 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         boundaries=[warmup, warmup + flat])
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, then LAMB or AdamW on the schedule of `steps` steps."""
+def make_optimizer(config: OptimizerConfig, steps: int,
+                   new: Collection[str] = ()) -> optax.GradientTransformation:
+    """Clipping, then LAMB or AdamW on the schedule of `steps` steps.
+
+    Args:
+        config: how.
+        steps: of the training.
+        new: the parameters, 'module/name', that move in the first `config.head_first` steps.
+    """
     make = {'lamb': optax.lamb, 'adamw': optax.adamw}[config.name]
     optimizer = make(
         make_schedule(config, steps), b1=config.b1, b2=config.b2,
         weight_decay=config.weight_decay, mask=_is_matrix)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, optimizer)
+    if not config.head_first:
+        return optax.chain(clip, optimizer)
+
+    def is_old(params):
+        return {module: {name: f'{module}/{name}' not in new for name in leaves}
+                for module, leaves in params.items()}
+
+    # After the optimizer, so that its moments of the parameters that wait are those of their
+    # gradients when they set out.
+    hold = optax.scale_by_schedule(lambda step: jnp.where(step < config.head_first, 0.0, 1.0))
+    return optax.chain(clip, optimizer, optax.masked(hold, is_old))
 
 
 def _is_matrix(params: hk.Params) -> hk.Params:

@@ -1,4 +1,4 @@
-"""Files through the model, window by window, in bounded memory."""
+"""Files through the model, window by window, in bounded memory: there and back, or one way."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -14,26 +14,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from perceiver_io import metrics
-from perceiver_io.autoencoder import Autoencoder
+from perceiver_io.autoencoder import Autoencoder, Output
 from perceiver_io.clip import Clip, ClipSpec, to_float
 from perceiver_io.data.media_writer import MediaWriter
 from perceiver_io.showcase import SideBySide
 
 SIDE_BY_SIDE = '_side_by_side.mp4'  # ends the name of a file with both
+NO_SOUND = 'it has no sound: silence went in'
 
 
 class Window(NamedTuple):
     """A window before and after. t is the number of its real frames: the padding is cut off.
 
     Attributes:
-        original: video uint8 [t, h, w, 3], audio int16 [s, 1], as far as the model has them.
-        reconstruction: the same, clipped to the range and rounded.
+        original: video uint8 [t, h, w, 3], audio int16 [s, 1], as far as the model has them;
+            None where it comes from latents.
+        reconstruction: the same of what comes out, clipped to the range and rounded.
         video_error: [t] mean squared error of each frame (see `metrics`), or None.
         audio_error: [t] the same of the sound that belongs to each frame, or None.
         scores: [k] of the classes (softmax), or None.
     """
 
-    original: Clip
+    original: Clip | None
     reconstruction: Clip
     video_error: np.ndarray | None
     audio_error: np.ndarray | None
@@ -73,45 +75,81 @@ def make_reconstruct_step(model: Autoencoder) -> Callable:
     def step(params: hk.Params, clip: Clip) -> Window:
         target = to_float(clip)
         output = model.reconstruct(params, video=target.video, audio=target.audio)
-        video = audio = video_error = audio_error = scores = None
+        video_error = audio_error = None
         if output.video is not None:
-            video = jnp.round(jnp.clip(output.video, 0, 1) * 255).astype(jnp.uint8)
             video_error = error_of_frames(output.video, target.video, 0.0)
         if output.audio is not None:
-            audio = jnp.clip(jnp.round(output.audio * 32768), -32768, 32767).astype(jnp.int16)
             audio_error = error_of_frames(output.audio, target.audio, -1.0)
-        if output.label is not None:
-            scores = jax.nn.softmax(output.label.astype(jnp.float32))
-        return Window(clip, Clip(video, audio), video_error, audio_error, scores)
+        return _window(output)._replace(
+            original=clip, video_error=video_error, audio_error=audio_error)
 
     return step
 
 
-def reconstruct_windows(step: Callable, params: hk.Params, windows: Iterable[tuple[Clip, int]],
-                        spec: ClipSpec, batch_size: int) -> Iterator[Window]:
-    """Runs `step` over windows as `media.read_windows` yields them.
+def make_encode_step(model: Autoencoder) -> Callable:
+    """step(params, clip) -> latents float32 [b, n, d]; the clip as in `make_reconstruct_step`."""
+    @jax.jit
+    def step(params: hk.Params, clip: Clip) -> jax.Array:
+        clip = to_float(clip)
+        return model.encode(params, video=clip.video, audio=clip.audio).astype(jnp.float32)
+
+    return step
+
+
+def make_decode_step(model: Autoencoder) -> Callable:
+    """step(params, latents) -> Window without an original, of latents [b, n, d]."""
+    dtype = jnp.dtype(model.config.dtype)
+
+    @jax.jit
+    def step(params: hk.Params, latents: jax.Array) -> Window:
+        return _window(model.decode_clip(params, latents.astype(dtype)))
+
+    return step
+
+
+def _window(output: Output) -> Window:
+    """What the model says of whole clips, in the integers of files."""
+    video, audio, label = output
+    if video is not None:
+        video = jnp.round(jnp.clip(video, 0, 1) * 255).astype(jnp.uint8)
+    if audio is not None:
+        audio = jnp.clip(jnp.round(audio * 32768), -32768, 32767).astype(jnp.int16)
+    scores = None if label is None else jax.nn.softmax(label.astype(jnp.float32))
+    return Window(None, Clip(video, audio), None, None, scores)
+
+
+def run_windows(step: Callable, params: hk.Params, windows: Iterable[tuple[Any, int]],
+                batch_size: int) -> Iterator[tuple[Any, int]]:
+    """Runs a step over (window, real frames), as `media.read_windows` yields them.
 
     Every batch has `batch_size` windows, the last one filled up, so that one program is compiled.
     """
     windows = iter(windows)
     while part := list(itertools.islice(windows, batch_size)):
-        clips = [clip for clip, _ in part]
-        clips += clips[-1:] * (batch_size - len(clips))
-        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *clips)
+        inputs = [window for window, _ in part]
+        inputs += inputs[-1:] * (batch_size - len(inputs))
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *inputs)
         done = jax.device_get(step(params, batch))
         for index, (_, real) in enumerate(part):
-            yield _trimmed(jax.tree.map(lambda leaf: leaf[index], done), real, spec)  # noqa: B023
+            yield jax.tree.map(lambda leaf: leaf[index], done), real  # noqa: B023
+
+
+def reconstruct_windows(step: Callable, params: hk.Params, windows: Iterable[tuple[Any, int]],
+                        spec: ClipSpec, batch_size: int) -> Iterator[Window]:
+    """`run_windows` for a step that makes a `Window`, cut to its real frames."""
+    for window, real in run_windows(step, params, windows, batch_size):
+        yield _trimmed(window, real, spec)
 
 
 def write_windows(windows: Iterable[Window], spec: ClipSpec, *,
-                  side_by_side: str | os.PathLike,
+                  side_by_side: str | os.PathLike | None = None,
                   alone: str | os.PathLike | None = None) -> Summary:
     """Writes the windows of a file, one after the other, and sums up.
 
     Args:
         windows: at least one.
         spec: their sizes and rates.
-        side_by_side: the target of the video with both, see `showcase.SideBySide`.
+        side_by_side: the target of the video with both, see `showcase.SideBySide`; None for none.
         alone: the target of the reconstruction alone; None for none.
 
     The targets get their names when all windows are written, and not at all after an error.
@@ -120,7 +158,7 @@ def write_windows(windows: Iterable[Window], spec: ClipSpec, *,
     drawing = SideBySide(spec)
     frames, video_errors, audio_errors, scores = [], [], [], []
     with contextlib.ExitStack() as stack:
-        both = stack.enter_context(MediaWriter(
+        both = None if side_by_side is None else stack.enter_context(MediaWriter(
             side_by_side, width=drawing.width, height=drawing.height,
             frame_rate=spec.frame_rate, sample_rate=sound, channels=2))
         single = None if alone is None else stack.enter_context(MediaWriter(
@@ -128,11 +166,13 @@ def write_windows(windows: Iterable[Window], spec: ClipSpec, *,
             height=spec.height if spec.video else None,
             frame_rate=spec.frame_rate, sample_rate=sound))
         for window in windows:
-            drawn = drawing.draw(window.original, window.reconstruction)
-            both.write(drawn.video, drawn.audio)
+            video, audio, _ = window.reconstruction
+            if both is not None:
+                drawn = drawing.draw(window.original, window.reconstruction)
+                both.write(drawn.video, drawn.audio)
             if single is not None:
-                single.write(window.reconstruction.video, window.reconstruction.audio)
-            frames.append(len(drawn.video))
+                single.write(video, audio)
+            frames.append(len(audio) // spec.samples_per_frame if video is None else len(video))
             video_errors.append(window.video_error)
             audio_errors.append(window.audio_error)
             scores.append(window.scores)
@@ -168,7 +208,8 @@ def _trimmed(window: Window, real: int, spec: ClipSpec) -> Window:
 
     errors = [None if error is None else error[:real]
               for error in (window.video_error, window.audio_error)]
-    return Window(cut(window.original), cut(window.reconstruction), *errors, window.scores)
+    original = None if window.original is None else cut(window.original)
+    return Window(original, cut(window.reconstruction), *errors, window.scores)
 
 
 def _psnr(errors: list) -> float | None:

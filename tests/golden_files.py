@@ -56,11 +56,7 @@ class GoldenFile:
 
     def params(self, shapes: dict) -> dict:
         """Weights of the seed for a tree of shapes {module: {name: array-like}}."""
-        return {
-            module: {
-                name: random_parameter(f'{module}/{name}', leaf.shape, self.seed)
-                for name, leaf in leaves.items()}
-            for module, leaves in shapes.items()}
+        return random_parameters(shapes, self.seed)
 
     def inputs(self) -> dict[str, np.ndarray]:
         """video, audio and label of the seed."""
@@ -70,6 +66,14 @@ class GoldenFile:
         audio = 2 * rng.random((self.batch, config.samples, 1), dtype=np.float32) - 1
         label = rng.integers(0, config.classes, self.batch)
         return {'video': video, 'audio': audio, 'label': label}
+
+
+def random_parameters(shapes: dict, seed: int) -> dict:
+    """The golden files' weights for a tree of shapes {module: {name: array-like}}."""
+    return {
+        module: {name: random_parameter(f'{module}/{name}', leaf.shape, seed)
+                 for name, leaf in leaves.items()}
+        for module, leaves in shapes.items()}
 
 
 def random_parameter(path: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -74,7 +74,7 @@ def test_the_default_config_is_the_paper_s():
     assert experiment.loss == Experiment().loss
 
 
-@pytest.mark.parametrize('name', ['kinetics700', 'demo'])
+@pytest.mark.parametrize('name', ['kinetics700', 'demo', 'finetune'])
 def test_configs_have_every_key(name):
     """Only a key that is in the file can be set on the command line."""
     config = load_config(name).to_dict()

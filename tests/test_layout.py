@@ -57,9 +57,18 @@ def test_the_data_know_no_network_and_no_jax():
         assert not {'jax', 'haiku', 'optax'} & IMPORTS[module], module
 
 
-@pytest.mark.parametrize('module', ['clip', 'kinetics700'])
+@pytest.mark.parametrize('module', ['clip', 'kinetics700', 'files'])
 def test_what_both_know_knows_nothing(module):
     assert not {name for name in IMPORTS[module] if name in IMPORTS} | {'jax'} & IMPORTS[module]
+
+
+def test_formats_know_no_network_and_no_jax():
+    formats = {name for name in IMPORTS if name.startswith('formats.')}
+    assert len(formats) > 4
+    for module in formats:
+        own = {name for name in IMPORTS[module] if name in IMPORTS}
+        assert own <= formats | {'files'}, module
+        assert not {'jax', 'haiku', 'torch'} & IMPORTS[module], module
 
 
 def test_imports_run_one_way():

@@ -304,3 +304,16 @@ def test_real_clips(shared_clips):
     assert all(video.std() > 5 for batch in batches for video in batch.clip.video[batch.mask])
     [batch] = train(source, 1, spec, batch_size=8, workers=1)
     assert batch.clip.video.shape == (8, 16, 56, 56, 3) and not loader.failures(batch, source)
+
+
+def test_windows_start_with_a_frame_of_the_output():
+    spec = ClipSpec(frames=16, height=8, width=8)
+    for seconds in (0.64, 9.97, 10.0, 10.011):
+        starts = [sampling.random_start(np.random.default_rng(i), seconds, spec)
+                  for i in range(300)]
+        starts += sampling.uniform_starts(seconds, spec, 7)
+        starts.append(sampling.centre_start(seconds, spec))
+        frames = np.array(starts) * spec.frame_rate
+        np.testing.assert_allclose(frames, np.rint(frames), atol=1e-9)
+        assert min(starts) == 0 and max(starts) + spec.seconds <= seconds + 1e-6
+        assert max(starts) + spec.seconds > seconds - 1 / spec.frame_rate

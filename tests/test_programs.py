@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_files import random_parameters
 from prepared_files import write_dataset
 
 import eval as eval_program
 import reconstruct as reconstruct_program
-from perceiver_io import checkpoints, cli, reconstruction, showcase
+from perceiver_io import checkpoints, cli, loading, reconstruction, showcase
 from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.clip import Clip, ClipSpec
 from perceiver_io.data import media, media_writer, rendered
@@ -33,7 +34,7 @@ VAL_CLIPS = 7
 
 
 def make_run(folder, **model):
-    """A run folder with fresh parameters, saved at step 3."""
+    """A run folder with random parameters, saved at step 3."""
     sizes = dict(
         frames=4, height=16, width=16, samples_per_frame=1600, classes=6, video_bands=4,
         audio_bands=4, latents=8, latent_channels=16, self_attends=1, self_attention_heads=2,
@@ -42,7 +43,8 @@ def make_run(folder, **model):
         model=AutoencoderConfig(**sizes | model),
         data=DataConfig(frame_rate=RATE, cache=str(folder.parent / 'cache'), render_train=1,
                         render_val=VAL_CLIPS, render_size=32, render_seconds=2.0))
-    params = Autoencoder(experiment.model).init(jax.random.key(0))
+    shapes = jax.eval_shape(Autoencoder(experiment.model).init, jax.random.key(0))
+    params = jax.tree.map(jnp.asarray, random_parameters(shapes, seed=0))
     optimizer = make_optimizer(experiment.optimizer, 10)
     checkpoints.check_run(folder, experiment)
     checkpoints.start_run(folder, experiment, rendered.CLASSES)
@@ -222,7 +224,7 @@ def test_wrong_folders_are_explained(run, work, clips):
 
 
 def test_a_whole_file_is_the_sum_of_its_windows(run, clips):
-    model, params = checkpoints.load(run)
+    model, params = loading.load(run)
     spec = checkpoints.read_experiment(run).clip_spec
     step = reconstruction.make_reconstruct_step(model)
     by_two, by_four = (list(reconstruction.reconstruct_windows(

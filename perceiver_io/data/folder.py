@@ -73,11 +73,9 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
     if split not in SPLITS:
         raise ValueError(f'{split=} must be one of {", ".join(SPLITS)}')
     check_missing_audio(missing_audio)
-    if not root.is_dir():
-        raise ValueError(f'no folder {root}: give the folder that holds the clips')
-    table = root / pathlib.Path(csv).expanduser()
+    table = _table(root, csv)
     rows = read_rows(table, needs_label)
-    classes = choose_classes(sorted({row.label for row in rows} - {''}), classes, only)
+    classes = choose_classes(_classes(rows), classes, only)
     class_index = {name: index for index, name in enumerate(classes)}
 
     def examine(row: Row) -> Record | str:
@@ -103,6 +101,21 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
     if not records:
         raise none_usable(f'the split {split!r} of {table}', skipped)
     return Source(records, classes, skipped)
+
+
+def class_names(root: str | os.PathLike, csv: str | os.PathLike = 'labels.csv') -> list[str]:
+    """The classes that `open_folder` finds by default: the labels of the whole CSV, sorted."""
+    return _classes(read_rows(_table(pathlib.Path(root).expanduser(), csv), needs_label=True))
+
+
+def _classes(rows: Sequence['Row']) -> list[str]:
+    return sorted({row.label for row in rows} - {''})
+
+
+def _table(root: pathlib.Path, csv: str | os.PathLike) -> pathlib.Path:
+    if not root.is_dir():
+        raise ValueError(f'no folder {root}: give the folder that holds the clips')
+    return root / pathlib.Path(csv).expanduser()
 
 
 def read_rows(table: pathlib.Path, needs_label: bool) -> list[Row]:

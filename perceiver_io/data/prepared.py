@@ -74,6 +74,11 @@ def open_prepared(root: str | os.PathLike, *, split: str, dataset: str = '', spe
     return Source(StoredClips(folder, split, rows, labels[rows]), classes, tuple(skipped))
 
 
+def class_names(root: str | os.PathLike, dataset: str = '') -> list[str]:
+    """The classes of the dataset, by index."""
+    return tfds.builder_from_directory(find_dataset(root, dataset)).info.features['label'].names
+
+
 def find_dataset(root: str | os.PathLike, dataset: str = '') -> pathlib.Path:
     """The folder of the dataset below `root` / `dataset`; ValueError if there is none.
 

@@ -1,4 +1,11 @@
-"""Where in a clip a window starts. All starts are in seconds, and all choices are ours."""
+"""Where in a clip a window starts. All starts are in seconds, and all choices are ours.
+
+Starts lie on the grid of the output's frames. Where a clip has that frame rate, as prepared ones
+have, a window then shows each of its pictures when it appears, and not up to a frame later than
+its sound.
+"""
+
+import math
 
 import numpy as np
 
@@ -12,12 +19,12 @@ def fits(seconds: float, spec: ClipSpec) -> bool:
 
 def random_start(rng: np.random.Generator, seconds: float, spec: ClipSpec) -> float:
     """A start drawn evenly from all that keep the window inside a clip of `seconds`."""
-    return float(rng.uniform(0, _latest_start(seconds, spec)))
+    return int(rng.integers(_latest_frame(seconds, spec) + 1)) / spec.frame_rate
 
 
 def centre_start(seconds: float, spec: ClipSpec) -> float:
     """The start of the window in the middle of a clip of `seconds`."""
-    return _latest_start(seconds, spec) / 2
+    return _latest_frame(seconds, spec) // 2 / spec.frame_rate
 
 
 def uniform_starts(seconds: float, spec: ClipSpec, windows: int) -> list[float]:
@@ -29,11 +36,13 @@ def uniform_starts(seconds: float, spec: ClipSpec, windows: int) -> list[float]:
         raise ValueError(f'{windows=} must be at least 1')
     if windows == 1:
         return [centre_start(seconds, spec)]
-    return np.linspace(0, _latest_start(seconds, spec), windows).tolist()
+    frames = np.linspace(0, _latest_frame(seconds, spec), windows).round()
+    return (frames / spec.frame_rate).tolist()
 
 
-def _latest_start(seconds: float, spec: ClipSpec) -> float:
+def _latest_frame(seconds: float, spec: ClipSpec) -> int:
     if not fits(seconds, spec):
         raise ValueError(f'a clip of {seconds:.2f} s is shorter than a window of '
                          f'{spec.seconds:.2f} s: leave it out, or set fewer frames')
-    return max(0.0, seconds - spec.seconds)
+    lead = (seconds - spec.seconds) * spec.frame_rate
+    return max(0, math.floor(lead + 1e-6))  # of a float just below a whole number too

@@ -1,13 +1,12 @@
 """Which clips a run reads: the `data` part of a config, and how it is opened."""
 
 import dataclasses
-import os
-import pathlib
 
+from perceiver_io import files
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data import folder, rendered
 from perceiver_io.data.augmentation import Augmentation
-from perceiver_io.data.records import Source
+from perceiver_io.data.records import Source, choose_classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +60,6 @@ class DataConfig:
     def __post_init__(self):
         if self.source not in ('rendered', 'folder', 'tfds'):
             raise ValueError(f"data.source={self.source!r} must be 'rendered', 'folder' or 'tfds'")
-        if self.source != 'rendered' and not self.path:
-            holds = 'your files' if self.source == 'folder' else 'your prepared datasets'
-            raise ValueError(f'data.source={self.source!r} needs data.path, the folder of {holds}')
         if not 0 < self.fraction <= 1:
             raise ValueError(f'data.fraction={self.fraction} must be above 0 and at most 1')
         if not 0 <= self.colour_jitter < 1:
@@ -99,13 +95,12 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
     Raises:
         ValueError: there is no such folder, or nothing in it to use; says what to change.
     """
+    _check_path(config)
     path, csv = config.path, config.csv
     if config.source == 'rendered':
-        cache = config.cache or os.path.join(
-            os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache', 'perceiver_io')
         path, csv = rendered.render_folder(
-            cache, seed=config.render_seed, train_clips=config.render_train,
-            val_clips=config.render_val, size=config.render_size,
+            config.cache or files.cache_folder(), seed=config.render_seed,
+            train_clips=config.render_train, val_clips=config.render_val, size=config.render_size,
             seconds=config.render_seconds), 'labels.csv'
     which = dict(
         split=split, spec=spec, classes=classes, only=config.classes,
@@ -115,3 +110,22 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
         from perceiver_io.data import prepared  # imports TFDS, which other sources do without
         return prepared.open_prepared(path, dataset=config.dataset, **which)
     return folder.open_folder(path, csv=csv, **which)
+
+
+def class_names(config: DataConfig) -> tuple[str, ...]:
+    """The classes of all splits, by index, without opening a clip; errors as `open_source`."""
+    _check_path(config)
+    if config.source == 'rendered':
+        found = sorted(rendered.CLASSES)
+    elif config.source == 'tfds':
+        from perceiver_io.data import prepared
+        found = prepared.class_names(config.path, config.dataset)
+    else:
+        found = folder.class_names(config.path, config.csv)
+    return choose_classes(found, None, config.classes)
+
+
+def _check_path(config: DataConfig) -> None:
+    if config.source != 'rendered' and not config.path:
+        holds = 'your files' if config.source == 'folder' else 'your prepared datasets'
+        raise ValueError(f'data.source={config.source!r} needs data.path, the folder of {holds}')
