@@ -28,11 +28,13 @@ RANGES = {  # what grows: the values, and the config of one
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--runs', type=int, default=3)
+    parser.add_argument('--grows', nargs='+', choices=list(RANGES), default=list(RANGES))
     parser.add_argument('--output', default='runs/benchmarks/scaling.json')
     args = parser.parse_args()
 
     rows = []
-    for name, (values, sizes) in RANGES.items():
+    for name in args.grows:
+        values, sizes = RANGES[name]
         for value in values:
             config = AutoencoderConfig(**sizes(value))
             count = config.height * config.width if name == 'pixels' else value
@@ -41,14 +43,14 @@ def main() -> None:
     measures = [name for name in rows[0] if name not in ('grows', 'count')]
     slopes = {
         grows: {name: slope([row for row in rows if row['grows'] == grows], name)
-                for name in measures} for grows in RANGES}
+                for name in measures} for grows in args.grows}
     measure.report(args.output, rows, slopes=slopes)
     for name in measures:
         target = pathlib.Path(args.output).with_name(f'scaling_{name.replace(" ", "_")}.svg')
         log_log_plot(target, name, {
             f'{grows}, slope {slopes[grows][name]:.2f}':
                 [(row['count'], row[name]) for row in rows if row['grows'] == grows]
-            for grows in RANGES})
+            for grows in args.grows})
 
 
 def measure_one(config: AutoencoderConfig, runs: int) -> dict[str, float]:
