@@ -181,11 +181,10 @@ def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:
             another model than the run's config says.
     """
     config = read_experiment(workdir).model
-    folder = pathlib.Path(workdir) / CHECKPOINTS
-    checkpoints = Checkpoints(workdir) if folder.is_dir() else None  # it would make the folder
-    if checkpoints is None or checkpoints.latest_step() is None:
+    if not exist(workdir):
         raise ValueError(
             f'{workdir} has no finished checkpoint yet: run train.py until it saves one')
+    checkpoints = Checkpoints(workdir)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),

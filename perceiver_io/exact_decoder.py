@@ -240,11 +240,11 @@ def _answer_in_chunks(weights, memory, queries, gelu, bytes_at_once):
     b, heads, n, _ = memory.keys.shape
     tables, folded = make_tables(weights, memory, queries), fold(weights)
     mix = _mix_values if heads == 1 else _mix_outputs
-    attend = mix(folded, memory.values, functools.partial(_attend, tables), dtype)
+    mixed = mix(folded, memory.values, functools.partial(_attend, tables), dtype)
     folded = folded._replace(first=folded.first.astype(dtype), second=folded.second.astype(dtype))
 
     def answer(points):
-        return _finish(folded, *attend(points), gelu)
+        return _finish(folded, *mixed(points), gelu)
 
     # Twice the logits, z, and twice the hidden layer are alive at once, about.
     floats = 2 * heads * n + len(folded.shift) + 2 * len(folded.first_bias)

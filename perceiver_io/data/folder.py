@@ -108,7 +108,7 @@ def class_names(root: str | os.PathLike, csv: str | os.PathLike = 'labels.csv') 
     return _classes(read_rows(_table(pathlib.Path(root).expanduser(), csv), needs_label=True))
 
 
-def _classes(rows: Sequence['Row']) -> list[str]:
+def _classes(rows: Sequence[Row]) -> list[str]:
     return sorted({row.label for row in rows} - {''})
 
 
