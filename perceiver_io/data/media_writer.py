@@ -21,6 +21,7 @@ class H264:
     Attributes:
         crf: constant rate factor; 0 loses only colour resolution, 51 is worst.
         preset: x264's name of how much time it may take.
+        tune: x264's name of what to favour; None for nothing.
         key_interval: frames from one key frame to the next; None for those of a second, which is
             cheap to seek in.
         b_frames: how many frames in a row may refer to later ones; None for the preset's choice.
@@ -29,6 +30,7 @@ class H264:
 
     crf: int = 18
     preset: str = 'veryfast'
+    tune: str | None = None
     key_interval: int | None = None
     b_frames: int | None = None
     threads: int = 0
@@ -93,6 +95,8 @@ class MediaWriter:
         rate = fractions.Fraction(frame_rate).limit_denominator(1001)
         # Without mbtree the same frames give the same bytes; on small ones x264 varies otherwise.
         options = {'crf': str(h264.crf), 'preset': h264.preset, 'x264-params': 'mbtree=0'}
+        if h264.tune is not None:
+            options['tune'] = h264.tune
         if h264.b_frames is not None:
             options['bf'] = str(h264.b_frames)
         stream = self._container.add_stream('libx264', rate=rate, options=options)
@@ -133,7 +137,7 @@ class MediaWriter:
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(image, format='rgb24'), format='yuv420p',
-            dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1)
         frame.time_base = 1 / self._video.codec_context.framerate
         frame.pts = self._frames
         self._frames += 1

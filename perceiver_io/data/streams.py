@@ -117,7 +117,7 @@ class Picture:
         crop_width = max(1, round(min(frame.width, frame.height * aspect)))
         crop_height = max(1, round(min(frame.height, frame.width / aspect)))
         top, left = (frame.height - crop_height) // 2, (frame.width - crop_width) // 2
-        image = self._reformatter.reformat(frame, format='rgb24').to_ndarray()
+        image = self._reformatter.reformat(frame, format='rgb24', threads=1).to_ndarray()
         image = _resize(image[top:top + crop_height, left:left + crop_width], height, width)
         return np.rot90(image, turns)
 
@@ -243,8 +243,12 @@ def _quarter_turns(frame):
 
 
 def _resize(image, height, width):
-    """Averages along an axis that shrinks and interpolates along one that grows."""
-    down, across = (cv2.INTER_AREA if new < old else cv2.INTER_LINEAR
+    """Interpolates along an axis that grows or keeps at least half its length, else averages.
+
+    Down to one half, interpolating skips no pixel, is nearer to a Lanczos filter than averaging
+    is, and five times as fast.
+    """
+    down, across = (cv2.INTER_AREA if 2 * new < old else cv2.INTER_LINEAR
                     for new, old in zip((height, width), image.shape))
     if down != across:  # OpenCV has one way for both axes
         image = cv2.resize(image, (image.shape[1], height), interpolation=down)
