@@ -1,14 +1,16 @@
-"""Reading: clips/s from files to batches, against other readers of the same files.
+"""Reading: clips/s from a prepared dataset to batches, against other readers of the same clips.
 
     python benchmarks/input_pipeline.py [--clips=FOLDER] [--rival-python=PYTHON]
 
-Every clip is first brought to the form that `data.prepare` stores: 25 frames/s, short side 256, a
-key frame every 12, AAC at 48 kHz. A batch is 8 windows of 16 x 224 x 224 and 30,720 samples, random
-as in training. All take turns, each in a process of its own on as many processor cores as it has
-readers; the medians are told. Ours reads in the process itself (workers 0) and in worker processes.
+The clips are prepared as `data.prepare` does it: H.264 at 25 frames/s, short side 256, a key frame
+every 12, AAC at 48 kHz, in ArrayRecord. Ours reads them from there, as `data.source=tfds` does, in
+the process itself (workers 0) and in worker processes; the others read the same bytes as files. A
+batch is 8 windows of 16 x 224 x 224 and 30,720 samples, random as in training. All take turns, each
+in a process of its own, on as many processor cores as it has readers; the medians are told.
 """
 
 import argparse
+import csv
 import json
 import multiprocessing
 import os
@@ -44,11 +46,12 @@ def main() -> None:
         return
 
     with tempfile.TemporaryDirectory() as folder:
-        size = make_clips(args.clips, pathlib.Path(folder))
+        folder = pathlib.Path(folder)
+        sizes = make_clips(args.clips, folder)
         ours = [sys.executable, __file__, f'--clips={folder}', f'--count={args.count}',
                 f'--threads={args.threads}']
         rivals = [args.rival_python, ROOT / 'benchmarks' / 'input_rivals.py']
-        commands = {f'ours, workers={workers}': (max(workers, 1), [*ours, f'--measure={workers}'])
+        commands = {_ours(workers): (max(workers, 1), [*ours, f'--measure={workers}'])
                     for workers in (0, *args.workers)}
         commands |= {name: (1, [*rivals, name, folder, str(args.count // 4)])
                      for name in ('decord', 'torchcodec')}
@@ -57,7 +60,12 @@ def main() -> None:
         rows = compare(commands, args.runs)
 
     from benchmarks import measure  # brings JAX, which the measured processes do without
-    measure.report(args.output, rows, megabytes_per_clip=size / 1e6)
+    measure.report(args.output, rows, clips=len(sizes), cores=os.cpu_count(),
+                   megabytes_per_clip=statistics.mean(sizes) / 1e6, **scaling(rows))
+
+
+def _ours(workers: int) -> str:
+    return f'ours, workers={workers}'
 
 
 def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
@@ -81,14 +89,22 @@ def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
             for name, results in found.items()]
 
 
+def scaling(rows: list[dict]) -> dict[str, float]:
+    """How many times as fast each number of workers is as one, each with a core of its own."""
+    rates = {row['reader']: row['clips/s'] for row in rows}
+    one = rates.get(_ours(1))
+    return {f'{row["cores"]} workers on {row["cores"]} cores over 1 on 1': row['clips/s'] / one
+            for row in rows if one and row['cores'] > 1}
+
+
 def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[str, float]:
     """Reads `count` clips through the loader; seconds on the clock and of all processors."""
     from perceiver_io.clip import ClipSpec
-    from perceiver_io.data.folder import open_folder
     from perceiver_io.data.loader import train_batches
+    from perceiver_io.data.sources import DataConfig, open_source
 
     spec = ClipSpec()
-    source = open_folder(folder, split='train', spec=spec, needs_label=False, progress=False)
+    source = open_source(DataConfig(source='tfds', path=folder), 'train', spec, needs_label=True)
     batches = train_batches(source, spec, batch_size=BATCH, seed=0, workers=workers,
                             threads=threads)
     for _ in range(WARM_UP):
@@ -109,28 +125,31 @@ def processor_seconds() -> float:
     return seconds
 
 
-def make_clips(clips: str | None, folder: pathlib.Path) -> float:
-    """Writes the files that are read, with their list, into `folder`; returns their mean size."""
-    from perceiver_io.data import rendered, transcode
+def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
+    """Prepares the dataset in `folder`, and writes its media as files beside it; returns sizes."""
+    import tensorflow_datasets as tfds
+
+    from perceiver_io.clip import ClipSpec
+    from perceiver_io.data import prepared, rendered, tfds_builders
 
     if clips is None:
         clips = rendered.render_folder(folder / 'rendered', train_clips=12, val_clips=1, size=256,
                                        seconds=10.0) / 'train'
-    sizes = []
-    for index, path in enumerate(sorted(pathlib.Path(clips).iterdir())):
-        try:
-            stored = transcode.store(path, transcode.Settings(missing_audio='skip'), folder)
-        except transcode.Rejected as error:
-            print(f'{path.name} left out: {error}')
-            continue
-        if stored.seconds >= LEAST_SECONDS:
-            (folder / f'{index:03}.mp4').write_bytes(stored.media)
-            sizes.append(len(stored.media))
-    if not sizes:
-        raise SystemExit(f'{clips} has no media file of {LEAST_SECONDS} s with sound')
-    rows = ''.join(f'{path.name},train\n' for path in sorted(folder.glob('*.mp4')))
-    (folder / 'labels.csv').write_text(f'file,split\n{rows}')
-    return statistics.mean(sizes)
+    with open(folder / 'labels.csv', 'w', newline='', encoding='utf-8') as file:
+        table = csv.writer(file)
+        table.writerow(['file', 'label', 'split'])
+        table.writerows([path.resolve(), 'any', 'train']
+                        for path in sorted(pathlib.Path(clips).iterdir()))
+    builder = tfds_builders.AvFolder(data_dir=folder, config='transcoded',
+                                     min_seconds=LEAST_SECONDS, missing_audio='skip')
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(manual_dir=folder))
+    print(builder.summary())
+    records = prepared.open_prepared(folder, split='train', spec=ClipSpec()).records
+    media = [record.load() for record in records]
+    for index, content in enumerate(media):
+        (folder / f'{index:03}.mp4').write_bytes(content)
+    return [len(content) for content in media]
 
 
 if __name__ == '__main__':
