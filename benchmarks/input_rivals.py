@@ -29,7 +29,7 @@ def crop_and_resize(frames) -> np.ndarray:
     top, left = (height - side) // 2, (width - side) // 2
     return np.stack([
         cv2.resize(frame[top:top + side, left:left + side], (SIZE, SIZE),
-                   interpolation=cv2.INTER_AREA) for frame in frames])
+                   interpolation=cv2.INTER_LINEAR) for frame in frames])
 
 
 def decord_loop(path: str, place: float):

@@ -14,6 +14,7 @@ from media_files import SIZE, burst, frame_times, make_media, read_number
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data.containers import open_media
 from perceiver_io.data.media import UnreadableMedia, probe, read_window, read_windows
+from perceiver_io.data.media_writer import write_media
 from perceiver_io.data.streams import Picture, Sound
 
 SMALL = ClipSpec(frames=8, height=SIZE, width=SIZE)
@@ -121,6 +122,20 @@ def test_mono_is_the_mean_of_the_channels(tmp_path, codec, channels):
     audio = read_window(path, 0.0, SMALL).audio[:, 0]
     expected = sound.mean(0)[:len(audio)] * 32768
     assert np.abs(audio - expected).max() <= (256 if codec == 'pcm_u8' else 1)
+
+
+@pytest.mark.parametrize('sample_rate', [8_000, 48_000])
+def test_plain_aac_needs_no_long_run_up(tmp_path, sample_rate):
+    """Wherever a window begins in its frames, it sounds as in a decode from the start."""
+    noise = np.random.default_rng(0).normal(0, 3000, (3 * sample_rate, 1)).astype(np.int16)
+    path = tmp_path / 'noise.mp4'
+    write_media(path, np.zeros((75, 16, 16, 3), np.uint8), noise, sample_rate=sample_rate)
+    spec = ClipSpec(frames=15, height=8, width=8)
+    whole = np.concatenate([clip.audio for clip, _ in read_windows(path, spec)]).astype(int)
+    for frame in range(45, 60):
+        heard = read_window(path, frame / 25, spec).audio
+        first = frame * spec.samples_per_frame
+        assert np.abs(heard - whole[first:first + spec.samples]).max() <= 2
 
 
 def test_peaks_are_clipped(tmp_path):

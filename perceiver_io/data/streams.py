@@ -31,6 +31,7 @@ cv2.setNumThreads(1)  # a frame is little work: it is the loader that reads many
 _ROUNDING = 6e-4  # seconds: Matroska stores the nearest millisecond
 _JUMP = 3e-3      # seconds: a smaller step between two pieces of sound is rounding, not a gap
 _RUN_UP = 0.5     # seconds of sound decoded before a window; MP3 and Opus need about 0.1
+_AAC_RUN_UP = 3   # frames of it in plain AAC, which overlap by one
 _FILTER = 0.02    # seconds of sound around a window, for the resampling filter
 
 
@@ -144,7 +145,7 @@ class Sound:
         self._queue = collections.deque()  # of (index of the first sample at _rate, samples)
         self.origin = stream_start(self._stream) if origin is None else origin
         self._pieces = _pieces(
-            container, self._stream, self._rate, self.origin + offset - _RUN_UP)
+            container, self._stream, self._rate, self.origin + offset - _run_up(self._stream))
 
     def window(self, time: float, spec: ClipSpec) -> np.ndarray:
         """int16 [s] heard from `time` on, zeros where there is none; call with ascending times."""
@@ -210,6 +211,14 @@ def _pieces(container, stream, rate, time):
                 raise UnreadableMedia('its sound has no time')
             yield index, _mono(frame)
             index += frame.samples
+
+
+def _run_up(stream):
+    """Seconds of sound after which it no longer matters where decoding began."""
+    context = stream.codec_context
+    if context.name == 'aac' and context.profile == 'LC':
+        return _AAC_RUN_UP * 1024 / context.sample_rate
+    return _RUN_UP
 
 
 def _piece_end(piece):
