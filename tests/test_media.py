@@ -12,6 +12,7 @@ import pytest
 from media_files import SIZE, burst, frame_times, make_media, read_number
 
 from perceiver_io.clip import ClipSpec
+from perceiver_io.data import streams
 from perceiver_io.data.containers import open_media
 from perceiver_io.data.media import UnreadableMedia, probe, read_window, read_windows
 from perceiver_io.data.media_writer import write_media
@@ -107,6 +108,16 @@ def test_shrinking_averages_and_growing_does_not_step(tmp_path):
     path = make_stripes(tmp_path / 'stripes.mp4')
     assert np.abs(read_first(path, 16, 16).astype(int) - 64).max() < 16
     assert np.abs(np.diff(read_first(path, 256, 256).astype(int), axis=0)).max() < 100
+
+
+@pytest.mark.parametrize('size', [20, 33, 43, 57, 63])
+def test_shrinking_passes_over_no_pixel(size):
+    """A bright column leaves about the light that it does in an average over 64 / size columns."""
+    for column in range(64):
+        image = np.zeros((64, 64, 3), np.uint8)
+        image[:, column] = 255
+        light = streams._resize(image, size, size)[0, :, 0].sum()
+        assert 0.5 < light / (255 * size / 64) < 1.6
 
 
 def test_one_axis_may_shrink_and_the_other_grow(tmp_path):

@@ -49,6 +49,8 @@ def test_the_form(tmp_path, size, expected):
         packets = [packet for packet in container.demux(video) if packet.size]
     assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 12, 24, 36]
     assert [packet.pts for packet in packets] == [packet.dts for packet in packets]
+    for option in (b' cabac=0 ', b' deblock=0:'):  # x264 notes its options in the stream
+        assert option in result.media
 
 
 def test_the_picture_is_kept(tmp_path):

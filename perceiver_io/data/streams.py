@@ -252,12 +252,12 @@ def _quarter_turns(frame):
 
 
 def _resize(image, height, width):
-    """Interpolates along an axis that grows or keeps at least half its length, else averages.
+    """Averages along an axis that shrinks below two thirds, and interpolates along any other.
 
-    Down to one half, interpolating skips no pixel, is nearer to a Lanczos filter than averaging
-    is, and five times as fast.
+    Down to two thirds, interpolating gives every pixel its weight, comes nearer to a Lanczos filter
+    than averaging does, and is five times as fast.
     """
-    down, across = (cv2.INTER_AREA if 2 * new < old else cv2.INTER_LINEAR
+    down, across = (cv2.INTER_AREA if 3 * new < 2 * old else cv2.INTER_LINEAR
                     for new, old in zip((height, width), image.shape))
     if down != across:  # OpenCV has one way for both axes
         image = cv2.resize(image, (image.shape[1], height), interpolation=down)
