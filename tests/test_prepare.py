@@ -180,6 +180,8 @@ def test_killed_and_run_again_it_gives_the_same(tmp_path, contents):
     whole = prepare('kinetics700_2020', source, tmp_path / 'whole')
     folder = tmp_path / 'killed' / 'kinetics700_2020' / 'transcoded' / '1.0.0'
     assert examples(folder) == examples(whole) and rejects(folder) == rejects(whole)
+    for path in whole.glob('*array_record*'):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
     assert [path.name for path in folder.parent.iterdir()] == ['1.0.0']
 
     work.mkdir()  # as where it was killed at the very end
@@ -291,6 +293,40 @@ def test_a_folder_of_nothing_but_damage_is_refused(tmp_path):
         prepare('av_folder', tmp_path, tmp_path / 'data')
 
 
+def test_a_csv_without_clips_is_refused(tmp_path):
+    (tmp_path / 'labels.csv').write_text('file,label,split\n')
+    with pytest.raises(ValueError, match='no clip can be used: none is listed'):
+        prepare('av_folder', tmp_path, tmp_path / 'data')
+
+
+def test_prepared_from_another_folder_is_refused(tmp_path, contents):
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'labels.csv').write_text('file,label,split\nb.mp4,dog,train\n')
+        (tmp_path / name / 'b.mp4').hardlink_to(contents['good'][0])
+    prepare('av_folder', tmp_path / 'a', tmp_path / 'data')
+    builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data')
+    builder.check_settings(tmp_path / 'b' / '..' / 'a')
+    with pytest.raises(ValueError, match='was prepared from .*/a, not from .*/b'):
+        builder.check_settings(tmp_path / 'b')
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk_is_told(tmp_path):
+    full = tmp_path / 'full'
+    full.symlink_to('/dev/full')
+    clip = preparation.Example('a', 0, 1.0, True), bytes(10_000)
+    with pytest.raises(OSError, match='No space left'):
+        tfds_builders._write_shard(full, iter([clip]), ['zumba'])
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    for name in ('0.part', '.0.json.1.part', '0.mp4', '1.reading', '0.shard', '0.media'):
+        (tmp_path / name).touch()
+    with preparation.Work(tmp_path, None, None).locked():
+        assert {path.name for path in tmp_path.iterdir()} == {'lock', '0.shard', '0.media'}
+
+
 def test_rendered_clips(tmp_path):
     source = rendered.render_folder(tmp_path / 'cache', train_clips=4, val_clips=2, size=32,
                                     seconds=0.8, progress=False)
@@ -320,5 +356,5 @@ def test_prepared_with_other_settings_is_refused(tmp_path, contents):
     folder = prepare('av_folder', tmp_path, tmp_path / 'data')
     builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data', min_seconds=2)
     with pytest.raises(ValueError, match='was prepared with'):
-        builder.check_settings()
+        builder.check_settings(tmp_path)
     assert json.loads((folder / 'metadata.json').read_text())['settings']['min_seconds'] == 0.64
