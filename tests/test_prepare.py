@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io.data import preparation, rendered, tfds_builders
+from perceiver_io.data import prepare as program
 from perceiver_io.kinetics700 import CLASSES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -137,6 +138,14 @@ def test_apache_beam_gives_the_same(tmp_path, contents, small_shards):
     assert examples(beam) == examples(plain) and rejects(beam) == rejects(plain)
     for path in plain.glob('*array_record*'):
         assert (beam / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize('text', ['runner=FlinkRunner,flink_master=a:1',
+                                  '--runner=FlinkRunner, --flink_master=a:1'])
+def test_beam_options_with_and_without_dashes(text):
+    pytest.importorskip('apache_beam', reason='Apache Beam is not installed')
+    options = program._beam_options(text).get_all_options()
+    assert (options['runner'], options['flink_master']) == ('FlinkRunner', 'a:1')
 
 
 def test_originals_are_stored_byte_for_byte(tmp_path, contents, small_shards):

@@ -71,7 +71,9 @@ def _beam_options(text: str):
     except ImportError as error:
         raise ValueError('--beam_pipeline_options needs Apache Beam: pip install -r '
                          'requirements-beam.txt, or leave it out') from error
-    return PipelineOptions(flags=[f'--{option}' for option in text.split(',') if option])
+    # Beam passes over what it does not know, so also over a runner with four dashes.
+    options = [option.strip().lstrip('-') for option in text.split(',')]
+    return PipelineOptions(flags=[f'--{option}' for option in options if option])
 
 
 if __name__ == '__main__':
