@@ -93,8 +93,8 @@ def _expected(config: AutoencoderConfig) -> Mapping:
     return _traced(dataclasses.replace(
         config, frames=frames, height=height, width=width, samples_per_frame=config.audio_patch,
         video_max_resolution=None, audio_max_resolution=None, blocks=1, self_attention_heads=1,
-        cross_attention_heads=1, decoder_heads=1, gelu='tanh', dropout=0.0, attention_dropout=0.0,
-        dtype='float32', remat=False, decode_memory=0))
+        position_rounding='xla', cross_attention_heads=1, decoder_heads=1, gelu='tanh', dropout=0.0,
+        attention_dropout=0.0, dtype='float32', remat=False, decode_memory=0))
 
 
 @functools.lru_cache(maxsize=16)
