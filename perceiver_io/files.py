@@ -38,6 +38,8 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
+    except OSError as error:  # where the disk is full, it does not say which
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
