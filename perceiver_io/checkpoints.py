@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from perceiver_io.config import AutoencoderConfig
 from perceiver_io.experiment import Experiment
 from perceiver_io.files import make_folder, write_text
-from perceiver_io.formats.refusal import Refused, read_json
+from perceiver_io.formats.refusal import Refused, is_name, read_json
 from perceiver_io.model_sizes import check_shapes, shapes_of
 from perceiver_io.steps import TrainState
 
@@ -142,8 +142,15 @@ def exist(workdir: str | os.PathLike) -> bool:
 
 def start_run(workdir: str | os.PathLike, experiment: Experiment,
               classes: tuple[str, ...]) -> None:
-    """Writes what a run is into its folder, new or not; ValueError where the classes changed."""
+    """Writes what a run is into its folder, new or not.
+
+    Raises:
+        ValueError: the classes changed, or the name of one is of several lines.
+    """
     workdir = pathlib.Path(workdir)
+    for name in classes:
+        if not is_name(name):
+            raise ValueError(f'the class {name!r} cannot be shown in a line: rename it')
     if (workdir / CLASSES).exists() and read_classes(workdir) != classes:
         raise ValueError(f'{workdir} holds a run with other classes: choose another --workdir')
     if jax.process_index() == 0:
@@ -180,7 +187,7 @@ def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
         names = read_json(path)
     except (OSError, Refused) as error:
         raise ValueError(f'{path}, the names of the classes, is missing or damaged') from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(map(is_name, names)):
         raise ValueError(f'{path} is damaged: it holds no list of names')
     return tuple(names)
 

@@ -226,7 +226,7 @@ PICKLES = {
         Global('jax._src.array', '_reconstruct_array'), (Global('numpy', 'dtype'), (), (), {})))),
     'many layers of nothing': (r"'encoder/~/self_attention_10/\S+' is absent", lambda sound: {
         'x.pystate': pickle.dumps(pickle.loads(sound['x.pystate']) | {
-            f'encoder/~/self_attention_{index}/mlp/linear': {} for index in range(2, 5000)})}),
+            f'encoder/~/self_attention_{index}/mlp/linear': {} for index in range(2, 900)})}),
     'after its end': ('goes on after its end', lambda sound: {
         'x.pystate': sound['x.pystate'] + pickled(Call(Global('posix', 'system'), (TOUCH,)))}),
     'an empty file': ('no pickle', lambda sound: {'x.pystate': b''}),
@@ -339,6 +339,14 @@ CONFIGS = {
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'frames', value=nested(500)))),
     'facts: no step': ('no number of steps', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'step', value=-1))),
+    'facts: a clip without end': ('fewer than 2..31 pixels', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'height', value=2**33))),
+    'facts: blocks without end': ('blocks=1000000 times self_attends=2 must', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'blocks', value=10**6))),
+    'facts: no frames in a second': ('data.frame_rate=0 must be in', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'frame_rate', value=0))),
+    'facts: frames without end': ('data.frame_rate=1000000 must be in', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'frame_rate', value=10**6))),
     'facts: no names': ('no list of names', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'classes', value=[1]))),
     'facts: names of two lines': ('no list of names', facts(

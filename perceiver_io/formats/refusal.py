@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,12 @@ def about(path: str | os.PathLike) -> Iterator[None]:
 def quoted(text: str) -> str:
     """A string out of a file, fit for a line: without line breaks, and cut where it is long."""
     return repr(text[:80])
+
+
+def is_name(value: Any) -> bool:
+    """Whether it is a string that can be shown in a line, of any script."""
+    return isinstance(value, str) and not any(
+        unicodedata.category(letter) in ('Cc', 'Cs', 'Zl', 'Zp') for letter in value)
 
 
 def check_file(path: str | os.PathLike, largest: int = LARGEST) -> None:
