@@ -33,6 +33,7 @@ def get_config() -> ConfigDict:
     config.model.audio_bands = 192  # [paper]
     config.model.video_max_resolution = placeholder(tuple)  # [code] the token grid, (16, 56, 56)
     config.model.audio_max_resolution = placeholder(int)  # [code] the samples, 30,720
+    config.model.position_rounding = 'xla'  # [code]
     config.model.latents = 784  # [paper] 88x; 392 is 176x, 196 is 352x
     config.model.latent_channels = 512  # [paper]
     config.model.blocks = 1  # [code]

@@ -130,13 +130,17 @@ class Autoencoder:
     def reconstruct(self, params: hk.Params, *, video: jax.Array | None = None,
                     audio: jax.Array | None = None, label: jax.Array | None = None,
                     grid: str = SUBSAMPLED) -> Output:
-        """Clips to whole clips: `encode`, then `decode_clip`."""
+        """Clips to whole clips: `encode`, in float32 whatever `dtype` is, then `decode_clip`.
+
+        Of a reconstruction's error in bfloat16 most was the encoder's, and of its time a tenth.
+        """
         self._check_clip(video, audio, label)
         return self._reconstruct(params, video, audio, label, grid)
 
     @functools.partial(jax.jit, static_argnums=(0, 5))
     def _reconstruct(self, params, video, audio, label, grid):
-        latents = self.encode(params, video=video, audio=audio, label=label)
+        precise = Autoencoder(dataclasses.replace(self.config, dtype='float32'))
+        latents = precise.encode(params, video=video, audio=audio, label=label)
         return self.decode_clip(params, latents, grid=grid)
 
     @functools.partial(jax.jit, static_argnums=0, static_argnames='grid')

@@ -7,7 +7,7 @@ import jax
 
 from perceiver_io.attention import ACTIVATIONS
 from perceiver_io.io_processors import PARAMETER_NAMES
-from perceiver_io.position_encoding import FourierPositionEncoding
+from perceiver_io.position_encoding import LINSPACES, FourierPositionEncoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class AutoencoderConfig:
         audio_bands: Fourier bands of the audio.
         video_max_resolution: twice the highest frequency for each axis; None for the token grid.
         audio_max_resolution: the same for the audio; None for the number of samples.
+        position_rounding: 'xla' (the original) or 'torch' (the transformers library): whose
+            rounding of the Fourier features, which differ by up to 1e-2 in the highest bands.
         latents, latent_channels: n and d of the bottleneck.
         blocks: times that the self-attends are applied, with shared weights.
         self_attends: self-attention layers in a block.
@@ -35,7 +37,8 @@ class AutoencoderConfig:
         input_padding, query_padding: the least learned padding of tokens and of queries.
         gelu: 'tanh' (the original) or 'exact' (the transformers library's default).
         dropout, attention_dropout: rates in the encoder while training (0 in the release).
-        dtype: 'float32' or 'bfloat16' for activations; parameters, softmax, statistics are float32.
+        dtype: 'float32' or 'bfloat16' for activations; parameters, softmax, statistics are float32,
+            and so is the encoder of a reconstruction.
         attention: 'exact' or 'plain': the same function of the same parameters. 'plain' makes every
             token, query, key and value, as the original; 'exact' needs a fifth of the arithmetic.
         remat: make each self-attend's activations again in the backward pass: a third of the memory
@@ -58,6 +61,7 @@ class AutoencoderConfig:
     audio_bands: int = 192
     video_max_resolution: tuple[int, int, int] | None = None
     audio_max_resolution: int | None = None
+    position_rounding: str = 'xla'
     latents: int = 784
     latent_channels: int = 512
     blocks: int = 1
@@ -125,6 +129,9 @@ class AutoencoderConfig:
             raise ValueError(
                 f"attention_dropout={self.attention_dropout} needs attention='plain': 'exact' has "
                 'no array of attention weights to drop from')
+        if self.position_rounding not in LINSPACES:
+            raise ValueError(f'position_rounding={self.position_rounding!r} must be one of '
+                             f'{tuple(LINSPACES)}')
         if self.gelu not in ACTIVATIONS:
             raise ValueError(f'gelu={self.gelu!r} must be one of {tuple(ACTIVATIONS)}')
         if self.dtype not in ('float32', 'bfloat16'):
@@ -184,8 +191,10 @@ class AutoencoderConfig:
     @property
     def audio_position(self) -> FourierPositionEncoding:
         resolution = self.audio_max_resolution or self.samples
-        return FourierPositionEncoding((self.audio_patches,), self.audio_bands, (resolution,))
+        return FourierPositionEncoding(
+            (self.audio_patches,), self.audio_bands, (resolution,), self.position_rounding)
 
     def _video_position(self, shape: tuple[int, int, int]) -> FourierPositionEncoding:
         resolution = self.video_max_resolution or self.video_token_shape
-        return FourierPositionEncoding(shape, self.video_bands, tuple(resolution))
+        return FourierPositionEncoding(
+            shape, self.video_bands, tuple(resolution), self.position_rounding)

@@ -101,8 +101,8 @@ def shapes_of(config: AutoencoderConfig) -> dict[str, Mapping[str, jax.ShapeDtyp
         config, self_attends=1, frames=frames, height=height, width=width,
         samples_per_frame=config.audio_patch,
         video_max_resolution=None, audio_max_resolution=None, blocks=1, self_attention_heads=1,
-        cross_attention_heads=1, decoder_heads=1, gelu='tanh', dropout=0.0, attention_dropout=0.0,
-        dtype='float32', remat=False, decode_memory=0))
+        position_rounding='xla', cross_attention_heads=1, decoder_heads=1, gelu='tanh', dropout=0.0,
+        attention_dropout=0.0, dtype='float32', remat=False, decode_memory=0))
     layer = {module: leaves for module, leaves in one.items() if module.startswith(_LAYER + '/')}
     return one | {
         module.replace(_LAYER, f'{_LAYER}_{index}'): leaves

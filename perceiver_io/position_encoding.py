@@ -7,9 +7,10 @@ inference, on every device.
 
 Rounding is part of the model. The highest audio band is sin(pi * 15360 * x): rounding its argument
 to float32 moves the feature by up to 1e-2, and the released weights were trained and shown with
-rounded arguments. They are therefore rounded here step by step as XLA rounds the original's
-expression when it compiles it (divisions by a constant become products with its reciprocal); only
-the sine and cosine of the rounded argument are taken in float64.
+rounded arguments. They are therefore rounded here step by step as the source of the weights rounds
+them: as XLA compiles the original's expression (divisions by a constant become products with its
+reciprocal), or as PyTorch computes that of the transformers library. Only the sine and cosine of
+the rounded argument are taken in float64.
 """
 
 import dataclasses
@@ -24,26 +25,31 @@ import numpy as np
 LINSPACE = 'linspace'
 SUBSAMPLED = 'subsampled'
 
+# Whose rounding: that of the original code, or that of the transformers library.
+XLA = 'xla'
+TORCH = 'torch'
 
-def grid(kind: str, size: int) -> np.ndarray:
+
+def grid(kind: str, size: int, rounding: str = XLA) -> np.ndarray:
     """Positions of `size` points in [-1, 1], float32 [size]; `kind` is LINSPACE or SUBSAMPLED."""
     if kind == LINSPACE:
-        return _linspace(-1.0, 1.0, size)
+        return LINSPACES[rounding](-1.0, 1.0, size)
     if kind == SUBSAMPLED:
-        step = np.float32(1) / np.float32(size)
-        return np.float32(-1) + np.float32(2) * np.arange(size, dtype=np.float32) * step
+        twice, size = 2 * np.arange(size, dtype=np.float32), np.float32(size)
+        return np.float32(-1) + (twice / size if rounding == TORCH else twice * (1 / size))
     raise ValueError(f'grid {kind!r} is unknown: use {LINSPACE!r} or {SUBSAMPLED!r}')
 
 
 @functools.lru_cache(maxsize=64)
-def fourier_table(kind: str, size: int, bands: int, max_resolution: int) -> np.ndarray:
+def fourier_table(kind: str, size: int, bands: int, max_resolution: int,
+                  rounding: str = XLA) -> np.ndarray:
     """The code of every point of one axis, float32 [size, 1 + 2 * bands].
 
     Columns: the position, then sin(pi f x) for every band f, then cos(pi f x). Bands are linear
     from 1 to max_resolution / 2. (Original code, `generate_fourier_features`.)
     """
-    position = grid(kind, size)
-    frequency = _linspace(1.0, max_resolution / 2, bands)
+    position = grid(kind, size, rounding)
+    frequency = LINSPACES[rounding](1.0, max_resolution / 2, bands)
     angle = np.float32(np.pi) * (position[:, None] * frequency)  # rounded twice, as in the original
     angle = angle.astype(np.float64)
     table = np.concatenate([position[:, None], np.sin(angle), np.cos(angle)], axis=1)
@@ -52,7 +58,7 @@ def fourier_table(kind: str, size: int, bands: int, max_resolution: int) -> np.n
     return table
 
 
-def _linspace(start: float, stop: float, size: int) -> np.ndarray:
+def _xla_linspace(start: float, stop: float, size: int) -> np.ndarray:
     """`jnp.linspace` as XLA folds it to a constant, to the last bit."""
     if size == 1:
         return np.array([start], np.float32)
@@ -63,6 +69,19 @@ def _linspace(start: float, stop: float, size: int) -> np.ndarray:
     return np.append(points, stop)
 
 
+def _torch_linspace(start: float, stop: float, size: int) -> np.ndarray:
+    """`torch.linspace` on a CPU, to the last bit: from both ends, by fused multiply-adds."""
+    if size == 1:
+        return np.array([start], np.float32)
+    step = np.float64((np.float32(stop) - np.float32(start)) / np.float32(size - 1))
+    index = np.arange(size)  # a product of two float32 is exact in float64, and rounded once
+    points = np.where(index < size // 2, start + step * index, stop - step * (size - 1 - index))
+    return points.astype(np.float32)
+
+
+LINSPACES = {XLA: _xla_linspace, TORCH: _torch_linspace}
+
+
 @dataclasses.dataclass(frozen=True)
 class FourierPositionEncoding:
     """Positions of a grid of points with one or more axes.
@@ -71,11 +90,13 @@ class FourierPositionEncoding:
         shape: points along each axis.
         bands: Fourier bands for each axis.
         max_resolution: for each axis, twice the highest frequency.
+        rounding: XLA or TORCH, whose rounding of positions and frequencies.
     """
 
     shape: tuple[int, ...]
     bands: int
     max_resolution: tuple[int, ...]
+    rounding: str = XLA
 
     @property
     def channels(self) -> int:
@@ -90,7 +111,7 @@ class FourierPositionEncoding:
     def tables(self, kind: str) -> tuple[np.ndarray, ...]:
         """One float32 [points, 1 + 2 * bands] for each axis, on the grid named by `kind`."""
         return tuple(
-            fourier_table(kind, size, self.bands, resolution)
+            fourier_table(kind, size, self.bands, resolution, self.rounding)
             for size, resolution in zip(self.shape, self.max_resolution))
 
     def axis_channels(self, axis: int) -> np.ndarray:

@@ -70,14 +70,14 @@ def read_file(path: str | os.PathLike) -> Loaded:
         facts = _facts(values)
         known = facts.get('model')
         if known is None and not haiku:
-            # Without a config it is that of the hub, but for the library's own GELU.
-            known = transformers_config.from_transformers(values) if values else {'gelu': 'exact'}
+            known = (transformers_config.from_transformers(values) if values
+                     else transformers_config.WITHOUT_CONFIG)
     with about(path):
         if not haiku:
             params = transformers_names.to_haiku(params)
         experiment = _experiment(params, known or {}, facts.get('frame_rate', 25), beside.name)
     untold = 'model' not in facts and (haiku or not values)
-    if untold and dataclasses.replace(experiment.model, gelu='tanh') != AutoencoderConfig():
+    if untold and experiment.model != dataclasses.replace(AutoencoderConfig(), **known or {}):
         logging.warning('%s: what arrays do not tell, such as heads, is taken to be as released; '
                         '%s beside it could tell', path, beside.name)
     names = facts.get('classes') or transformers_config.class_names(values)

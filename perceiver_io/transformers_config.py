@@ -23,6 +23,9 @@ _GELU = {'gelu': 'exact', 'gelu_python': 'exact', 'gelu_new': 'tanh', 'gelu_pyto
 _FIXED = {'modalities': ('video', 'audio', 'label'), 'channels': 3, 'video_patch': (1, 4, 4),
           'video_bands': 32, 'audio_bands': 192, 'decoder_heads': 1, 'input_padding': 4,
           'query_padding': 2}
+# What is so wherever the library runs a model, whoever trained it.
+_ROUNDING = {'position_rounding': 'torch'}
+WITHOUT_CONFIG = {'gelu': 'exact'} | _ROUNDING  # else as released
 
 
 def from_transformers(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def from_transformers(values: Mapping[str, Any]) -> dict[str, Any]:
     side = values.get('image_size', 56)
     if not isinstance(shape, list) or len(shape) != 4 or shape[1] != ours['frames']:
         raise Refused('its output_shape is no [1, num_frames, height, width]')
-    return _FIXED | ours | {
+    return _FIXED | _ROUNDING | ours | {
         'height': shape[2], 'width': shape[3], 'gelu': _GELU[act],
         'video_max_resolution': (ours['frames'], side, side)}
 

@@ -7,7 +7,14 @@ import pytest
 
 import perceiver_io
 from perceiver_io import io_processors
-from perceiver_io.position_encoding import LINSPACE, SUBSAMPLED, FourierPositionEncoding, grid
+from perceiver_io.position_encoding import (
+    LINSPACE,
+    SUBSAMPLED,
+    TORCH,
+    XLA,
+    FourierPositionEncoding,
+    grid,
+)
 
 TINY = dict(frames=2, height=8, width=8, samples_per_frame=32, classes=5, video_bands=3,
             audio_bands=4, latents=6, latent_channels=16, self_attends=2, self_attention_heads=2,
@@ -31,6 +38,7 @@ def tiny():
 def test_grids():
     np.testing.assert_allclose(grid(LINSPACE, 5), [-1, -0.5, 0, 0.5, 1])
     np.testing.assert_allclose(grid(SUBSAMPLED, 4), [-1, -0.5, 0, 0.5])
+    np.testing.assert_allclose(grid(LINSPACE, 5, TORCH), [-1, -0.5, 0, 0.5, 1])
     with pytest.raises(ValueError, match='linspace'):
         grid('lin', 4)
 
@@ -52,6 +60,19 @@ def test_the_highest_audio_band_is_rounded_as_in_the_original():
     argument = np.float32(np.pi) * (position * np.float32(15_360))
     assert table[844, 192] == np.float32(np.sin(np.float64(argument)))
     assert abs(table[844, 192] - np.sin(np.pi * (-1 + 2 * 844 / 1920) * 15_360)) > 1e-4
+
+
+def test_the_rounding_of_torch():
+    """It counts from both ends and divides; with torch, test_transformers.py compares every bit."""
+    points = grid(LINSPACE, 1920, TORCH)
+    np.testing.assert_array_equal(points, -points[::-1])
+    assert (grid(LINSPACE, 1920) != -grid(LINSPACE, 1920)[::-1]).any()
+    np.testing.assert_array_equal(
+        grid(SUBSAMPLED, 1920, TORCH),
+        np.float32(-1) + np.arange(0, 3840, 2).astype(np.float32) / np.float32(1920))
+    ours, theirs = (perceiver_io.AutoencoderConfig(position_rounding=rounding).audio_position
+                    for rounding in (XLA, TORCH))
+    assert 1e-3 < abs(ours.dense(LINSPACE) - theirs.dense(LINSPACE)).max() < 2e-2
 
 
 def test_patches():
@@ -126,6 +147,10 @@ def test_bfloat16_is_near_float32(tiny):
     for one, two in zip(ours, theirs):
         assert one.dtype == jnp.float32
         np.testing.assert_allclose(one, two, atol=0.1 * float(jnp.std(two)) + 0.02)
+    expected = low.decode_clip(params, model.encode(params, **clip))  # float32 latents
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-3), ours, expected)
+    other = low.decode_clip(params, low.encode(params, **clip))
+    assert float(abs(ours.video - other.video).max()) > 1e-3
 
 
 def test_dropout_is_for_training_only(tiny):
@@ -147,6 +172,7 @@ def test_dropout_is_for_training_only(tiny):
     ({'modalities': ('video', 'depth')}, 'must be some of'),
     ({'latents': 0}, 'latents=0 must be at least 1'),
     ({'gelu': 'relu'}, "gelu='relu'"),
+    ({'position_rounding': 'tpu'}, "position_rounding='tpu'"),
     ({'dtype': 'float16'}, "dtype='float16'"),
     ({'dropout': 1.0}, 'dropout=1.0'),
 ])

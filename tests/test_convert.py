@@ -137,7 +137,7 @@ def test_subsets_of_the_modalities(tmp_path, modalities):
 
 
 def test_sizes_are_read_off_the_arrays(forms, tmp_path):
-    """Without a config the rest is as released, and the GELU is the source's."""
+    """Without a config the rest is as released; GELU and rounding are the source's."""
     (tmp_path / 'x.pystate').write_bytes((forms / 'x.pystate').read_bytes())
     (tmp_path / 'model.safetensors').write_bytes(
         (forms / 'library' / 'model.safetensors').read_bytes())
@@ -145,10 +145,11 @@ def test_sizes_are_read_off_the_arrays(forms, tmp_path):
         modalities=('video', 'audio', 'label'), classes=7, audio_patch=3, latents=6,
         latent_channels=16, self_attends=2, self_attention_widening=2, cross_attention_widening=3,
         decoder_channels=18, label_query_channels=20)
-    for name, gelu in (('x.pystate', 'tanh'), ('model.safetensors', 'exact')):
+    for name, gelu, rounding in (('x.pystate', 'tanh', 'xla'),
+                                 ('model.safetensors', 'exact', 'torch')):
         config = loading.read_config(tmp_path / name)
         assert config == dataclasses.replace(
-            perceiver_io.AutoencoderConfig(), **told, gelu=gelu)
+            perceiver_io.AutoencoderConfig(), **told, gelu=gelu, position_rounding=rounding)
         assert loading.load_checkpoint(tmp_path / name).classes == tuple(
             f'class {index}' for index in range(7))
 
@@ -159,7 +160,7 @@ def test_the_library_s_config_tells_the_rest(forms, tmp_path):
         (forms / 'library' / 'model.safetensors').read_bytes())
     values = json.loads((forms / 'library' / 'config.json').read_text())
     del values['perceiver_io']
-    expected = dataclasses.replace(make_loaded().config)
+    expected = dataclasses.replace(make_loaded().config, position_rounding='torch')
 
     def config_with(**changes):
         (tmp_path / 'config.json').write_text(json.dumps(values | changes))
