@@ -45,8 +45,8 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """The same, in UTF-8."""
-    write_bytes(path, text.encode())
+    """The same, in UTF-8; bytes of a name that are none become backslash escapes, as in JSON."""
+    write_bytes(path, text.encode(errors='backslashreplace'))
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
