@@ -25,6 +25,7 @@ from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.data import sources
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.experiment import Experiment, build, typed
+from perceiver_io.formats.refusal import Refused, read_json
 from perceiver_io.io_processors import Readout
 
 INIT_FROM = 'init_from.json'
@@ -208,8 +209,13 @@ def begin(experiment: Experiment, workdir: str | os.PathLike, source: loading.Lo
     """
     path = pathlib.Path(workdir) / INIT_FROM
     if source is None:
-        found = experiment.init_from and json.loads(path.read_text(encoding='utf-8'))
-        return Start(**found) if found else Start()
+        if not experiment.init_from:
+            return Start()
+        try:
+            return Start(**read_json(path))
+        except (OSError, Refused, TypeError) as error:
+            raise ValueError(f'{path}, what the run started from, is missing or damaged: restore '
+                             'it, or start the run in another --workdir') from error
     start = Start.plan(experiment, source, classes)
     if jax.process_index() == 0:
         files.write_text(path, json.dumps(dataclasses.asdict(start), indent=1) + '\n')

@@ -1,8 +1,8 @@
 """A decoder's layers after the attention, folded into each other around their one GELU.
 
-What the attention returns goes through a linear layer, a layer norm, two linear layers with the GELU
-between them, and two more to the answer: each as wide as a query, but for the last. Folded there
-are three matrices, as wide as a value or as the answer. Folding costs as much as some thousand
+What the attention returns goes through a linear layer, a layer norm, two linear layers with the
+GELU between them, and two more to the answer: each as wide as a query, but for the last. Folded
+they are fewer, and as wide as a value or as the answer. Folding costs as much as some thousand
 queries, and has no safe derivative where weights lose rank. All of this is ours.
 """
 

@@ -320,6 +320,14 @@ def test_it_goes_on_without_its_source_bit_for_bit(finetuned, seen, folder, work
     chex.assert_trees_all_equal(ours, theirs)
 
 
+@pytest.mark.parametrize('text', ['{"source": 3', '[]', '{"no": 1}'])
+def test_a_damaged_account_of_the_start_is_told(tmp_path, text):
+    (tmp_path / finetuning.INIT_FROM).write_text(text)
+    experiment = Experiment.from_dict({'init_from': 'x', 'data': {'source': 'rendered'}})
+    with pytest.raises(ValueError, match='init_from.json, what the run started from, is missing'):
+        finetuning.begin(experiment, tmp_path, None, ())
+
+
 def test_a_folder_holds_runs_of_one_start(finetuned, source, folder):
     with pytest.raises(ValueError, match='holds a run with init_from=.*choose another'):
         train(values(source, folder), finetuned)

@@ -351,6 +351,7 @@ def test_rendered_clips(tmp_path):
 @pytest.mark.parametrize('more, message', [
     (['--source=/nowhere'], 'no folder /nowhere'),
     (['folder'], 'is no flag: give the folder as --source'),
+    (['--source='], '--source= is empty'),
 ])
 def test_bad_flags_are_refused_in_one_line(tmp_path, more, message):
     done = subprocess.run(command(tmp_path, tmp_path / 'data', *more), cwd=ROOT,

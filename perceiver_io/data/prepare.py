@@ -34,6 +34,9 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise ValueError(f'{argv[1]!r} is no flag: give the folder as --source=FOLDER')
     values = flags.FLAGS
+    for name in ('source', 'dataset_dir'):
+        if not values[name].value:
+            raise ValueError(f'--{name}= is empty: give it a folder')
     source = pathlib.Path(values.source).expanduser()
     if values.name == 'rendered':
         source = rendered.render_folder(source)

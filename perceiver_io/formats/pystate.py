@@ -124,18 +124,6 @@ def _frombuffer(arguments: tuple) -> _Array:
     return _Array(_make(*arguments))
 
 
-def _from_jax(arguments: tuple) -> _Array:
-    """jax's way: (numpy's function, its arguments, the array's state, ...)."""
-    if len(arguments) < 3 or type(arguments[0]) is not inert_pickle.Name:
-        raise Refused('an array in it is damaged')
-    function, inner, state = arguments[:3]
-    if CALLS.get(function.full) is not _reconstruct or type(inner) is not tuple:
-        raise Refused('an array in it is damaged')
-    array = _reconstruct(inner)
-    array.build(state)
-    return array
-
-
 def _dict(arguments: tuple) -> inert_pickle.Dict:
     """Any dict, from nothing or from one dict."""
     if not arguments:
@@ -162,8 +150,6 @@ def _never(_) -> None:
 CALLS = {
     'numpy.dtype': _DType, 'numpy.ndarray': _never, '_codecs.encode': _encode,
     'collections.OrderedDict': _dict,
-    'jax._src.array._reconstruct_array': _from_jax,
-    'jax._src.device_array.reconstruct_device_array': _from_jax,  # in 2022
     # What Haiku gave in 2021, and before.
     'haiku._src.data_structures.FlatMapping': _dict,
     'haiku._src.data_structures.frozendict': _dict,
