@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, reconstruct, train_step  # noqa: E402
-from benchmarks.plot import log_log_plot  # noqa: E402
+from benchmarks.plot import log_log_plots  # noqa: E402
 from perceiver_io import Autoencoder, AutoencoderConfig  # noqa: E402
 
 RANGES = {  # what grows: the values, and the config of one
@@ -45,12 +45,13 @@ def main() -> None:
         grows: {name: slope([row for row in rows if row['grows'] == grows], name)
                 for name in measures} for grows in args.grows}
     measure.report(args.output, rows, slopes=slopes)
-    for name in measures:
-        target = pathlib.Path(args.output).with_name(f'scaling_{name.replace(" ", "_")}.svg')
-        log_log_plot(target, name, {
-            f'{grows}, slope {slopes[grows][name]:.2f}':
-                [(row['count'], row[name]) for row in rows if row['grows'] == grows]
-            for grows in args.grows})
+    picture = pathlib.Path(args.output).with_suffix('.png')
+    log_log_plots(picture, {
+        name: {f'{grows}, slope {slopes[grows][name]:.2f}':
+               [(row['count'], row[name]) for row in rows if row['grows'] == grows]
+               for grows in args.grows}
+        for name in measures})
+    print(f'drawn in {picture}')
 
 
 def measure_one(config: AutoencoderConfig, runs: int) -> dict[str, float]:

@@ -76,6 +76,10 @@ class Autoencoder:
 
         return init()
 
+    def in_float32(self) -> 'Autoencoder':
+        """The same model with all activations in float32."""
+        return Autoencoder(dataclasses.replace(self.config, dtype='float32'))
+
     def encode(self, params: hk.Params, *, video: jax.Array | None = None,
                audio: jax.Array | None = None, label: jax.Array | None = None,
                label_masked: jax.Array | None = None, rng: jax.Array | None = None) -> jax.Array:
@@ -139,8 +143,7 @@ class Autoencoder:
 
     @functools.partial(jax.jit, static_argnums=(0, 5))
     def _reconstruct(self, params, video, audio, label, grid):
-        precise = Autoencoder(dataclasses.replace(self.config, dtype='float32'))
-        latents = precise.encode(params, video=video, audio=audio, label=label)
+        latents = self.in_float32().encode(params, video=video, audio=audio, label=label)
         return self.decode_clip(params, latents, grid=grid)
 
     @functools.partial(jax.jit, static_argnums=0, static_argnames='grid')

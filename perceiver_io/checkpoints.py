@@ -11,15 +11,15 @@ from collections.abc import Mapping
 
 import haiku as hk
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.config import AutoencoderConfig
 from perceiver_io.experiment import Experiment
 from perceiver_io.files import make_folder, write_text
-from perceiver_io.formats.refusal import Refused
-from perceiver_io.model_sizes import check_shapes
+from perceiver_io.formats.refusal import Refused, is_name, read_json
+from perceiver_io.model_sizes import check_shapes, shapes_of
 from perceiver_io.steps import TrainState
 
 CONFIG = 'config.json'
@@ -77,12 +77,20 @@ class Checkpoints:
         training = restored['training']
         return TrainState(training['step'], restored['params'], training['optimizer'])
 
-    def restore_params(self, like: hk.Params, config: AutoencoderConfig) -> hk.Params:
-        """The newest parameters alone; ValueError where they are not whole, or not of `config`."""
+    def restore_params(self, config: AutoencoderConfig) -> hk.Params:
+        """The newest parameters alone, on one device.
+
+        Raises:
+            ValueError: they are not whole, not finite, or not those of a model of `config`.
+        """
         step = self.latest_step()
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
             check_shapes(self._manager.item_metadata(step)['params'].tree, config)
-            return self._manager.restore(
+            like = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+                shapes_of(config))
+            params = self._manager.restore(
                 step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like)))['params']
         except Refused as error:
             raise ValueError(
@@ -91,6 +99,10 @@ class Checkpoints:
         except Exception as error:  # of Orbax and TensorStore, which do not say of what kinds
             raise ValueError(f'the checkpoint of step {step} is damaged: '
                              f'{str(error).splitlines()[0][:200]}') from error
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+            raise ValueError(f'the checkpoint of step {step} holds NaN or infinity: its weights '
+                             'are spoilt')
+        return params
 
     def wait(self) -> None:
         """Until all that was saved is on disk."""
@@ -130,8 +142,15 @@ def exist(workdir: str | os.PathLike) -> bool:
 
 def start_run(workdir: str | os.PathLike, experiment: Experiment,
               classes: tuple[str, ...]) -> None:
-    """Writes what a run is into its folder, new or not; ValueError where the classes changed."""
+    """Writes what a run is into its folder, new or not.
+
+    Raises:
+        ValueError: the classes changed, or the name of one is of several lines.
+    """
     workdir = pathlib.Path(workdir)
+    for name in classes:
+        if not is_name(name):
+            raise ValueError(f'the class {name!r} cannot be shown in a line: rename it')
     if (workdir / CLASSES).exists() and read_classes(workdir) != classes:
         raise ValueError(f'{workdir} holds a run with other classes: choose another --workdir')
     if jax.process_index() == 0:
@@ -150,12 +169,12 @@ def read_experiment(workdir: str | os.PathLike) -> Experiment:
     """The experiment of a run folder; ValueError where there is none."""
     path = pathlib.Path(workdir) / CONFIG
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
     except OSError as error:
         raise ValueError(f'{workdir} is not the folder of a run: it has no readable {CONFIG} '
                          f'({error.strerror})') from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{path} is damaged: it is no JSON') from error
+    except Refused as error:
+        raise ValueError(f'{path} is damaged: {error}') from error
     if not isinstance(values, dict):
         raise ValueError(f'{path} is damaged: it holds no config')
     return Experiment.from_dict(values)
@@ -165,10 +184,10 @@ def read_classes(workdir: str | os.PathLike) -> tuple[str, ...]:
     """The names of the run's classes, by index; ValueError where there are none."""
     path = pathlib.Path(workdir) / CLASSES
     try:
-        names = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        names = read_json(path)
+    except (OSError, Refused) as error:
         raise ValueError(f'{path}, the names of the classes, is missing or damaged') from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(map(is_name, names)):
         raise ValueError(f'{path} is damaged: it holds no list of names')
     return tuple(names)
 
@@ -185,10 +204,6 @@ def read_params(workdir: str | os.PathLike) -> tuple[hk.Params, int]:
         raise ValueError(
             f'{workdir} has no finished checkpoint yet: run train.py until it saves one')
     checkpoints = Checkpoints(workdir)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(Autoencoder(config).init, jax.random.key(0)))
-    params, step = checkpoints.restore_params(like, config), checkpoints.latest_step()
+    params, step = checkpoints.restore_params(config), checkpoints.latest_step()
     checkpoints.close()
     return params, step

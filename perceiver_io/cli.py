@@ -26,6 +26,9 @@ def run(main: Callable[[Sequence[str]], int | None],
         define_flags: defines the flags. Programs that share names of flags define them here, so
             that importing both does not define one twice.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if stream.errors == 'strict':  # names of files may be of any bytes
+            stream.reconfigure(errors='backslashreplace')
     logging.set_verbosity(logging.WARNING)  # Orbax tells much; --verbosity=0 shows it
     try:
         if define_flags is not None:

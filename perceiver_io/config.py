@@ -98,6 +98,14 @@ class AutoencoderConfig:
         for name in may_be_zero:
             if getattr(self, name) < 0:
                 raise ValueError(f'{name}={getattr(self, name)} must not be negative')
+        if self.frames * self.height * self.width >= 2**31 or self.samples >= 2**31:
+            raise ValueError(
+                f'frames={self.frames}, height={self.height}, width={self.width} and '
+                f'samples_per_frame={self.samples_per_frame} must make fewer than 2**31 pixels '
+                'and audio samples')
+        if self.blocks * self.self_attends > 1000:
+            raise ValueError(f'blocks={self.blocks} times self_attends={self.self_attends} must be '
+                             'at most 1000')
         for axis, patch in zip(('frames', 'height', 'width'), self.video_patch, strict=True):
             if patch < 1 or getattr(self, axis) % patch:
                 raise ValueError(f'{axis}={getattr(self, axis)} must be divisible by {patch=}')

@@ -57,7 +57,7 @@ def decode_file(latents: str | os.PathLike, checkpoint: str | os.PathLike,
         raise ValueError(
             f'{latents} has latents {reader.shape} and the model of {checkpoint} '
             f'{(config.latents, config.latent_channels)}: give the --checkpoint that made them, '
-            f'{reader.model.get("checkpoint")}')
+            f'{reader.model.get("checkpoint")!r}')
     if not 1 <= reader.frames.min() <= reader.frames.max() <= config.frames:
         raise ValueError(f'{latents} has windows of up to {reader.frames.max()} frames and the '
                          f'model of {checkpoint} {config.frames}: give the one that made them')

@@ -128,7 +128,9 @@ def from_hub(name: str, weights: Sequence[str], config: str) -> pathlib.Path:
         try:
             return pathlib.Path(huggingface_hub.hf_hub_download(name, file, etag_timeout=_TIMEOUT))
         except errors.LocalEntryNotFoundError:  # no network: an EntryNotFoundError too
-            raise
+            if huggingface_hub.try_to_load_from_cache(name, file) is None:
+                raise
+            return None  # the cache knows that there is none
         except errors.EntryNotFoundError:
             return None
 

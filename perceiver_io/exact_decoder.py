@@ -7,7 +7,7 @@ the queries, give one table for each axis (`separable.py`); the logits of a pixe
     (axes[0][t] + axes[1][y] + axes[2][x]) / s(t, y, x) + bias
 
 After the softmax nothing but one GELU is nonlinear, and the linear layers around it are folded into
-each other (`Folded`).
+each other (`folding.py`).
 
 Folding costs as much as some thousand queries. Few queries, such as a training step's, are
 projected once for all examples and go through the layers one by one: `answer_few`. So do those that
@@ -26,15 +26,14 @@ import jax.numpy as jnp
 
 from perceiver_io.attention import (
     ACTIVATIONS,
-    Affine,
     CrossAttention,
     CrossAttentionWeights,
-    LayerNorm,
     Linear,
     layer_norm,
     linear,
     split_heads,
 )
+from perceiver_io.folding import Weights, compose, compose_without_bias, finish, fold, product
 from perceiver_io.separable import centre, inverse_deviation, lift
 from perceiver_io.tokens import Tokens
 
@@ -74,14 +73,6 @@ class ExactDecoder(hk.Module):
             else:
                 answers.append(answer_few(weights, memory, part, self.gelu))
         return answers
-
-
-class Weights(NamedTuple):
-    """Everything that a query of one modality goes through."""
-
-    cross: CrossAttentionWeights
-    output: Affine
-    readout: Affine
 
 
 class Memory(NamedTuple):
@@ -124,9 +115,9 @@ def answer_few(weights: Weights, memory: Memory, queries: Tokens, gelu: str) -> 
         x = linear(x.astype(dtype), weights.output)
         return linear(x.astype(dtype), weights.readout)
     # The last three layers have no nonlinearity between them: the narrowest comes first.
-    tail = _compose(weights.output, weights.readout)
+    tail = compose(weights.output, weights.readout)
     return linear(x.astype(dtype), tail) + linear(
-        hidden, _compose_without_bias(cross.mlp_out, tail))
+        hidden, compose_without_bias(cross.mlp_out, tail))
 
 
 class Tables(NamedTuple):
@@ -157,66 +148,6 @@ def make_tables(weights: Weights, memory: Memory, queries: Tokens) -> Tables:
     return Tables((first, *others), bias, inverse_deviation(queries)[0])
 
 
-class Folded(NamedTuple):
-    """The layers after the attention, folded around the GELU.
-
-    With v what the attention returns, x = v W_o + b_o and s the standard deviation of x,
-
-        z = v mix + shift               x less its mean, over sqrt(d), in a basis of W_o's row space
-        s^2 = |z|^2 + rest              rest: what b_o has outside of that space, and epsilon
-        answer = v direct + gelu((z first + first_bias) / s + second_bias) second + constant
-    """
-
-    mix: jax.Array  # [v channels, z]
-    direct: jax.Array  # [v channels, k]
-    shift: jax.Array  # [z]
-    rest: jax.Array  # []
-    first: jax.Array  # [z, hidden]
-    first_bias: jax.Array  # [hidden]
-    second_bias: jax.Array  # [hidden]
-    second: jax.Array  # [hidden, k]
-    constant: jax.Array  # [k]
-
-
-def fold(weights: Weights) -> Folded:
-    """In float32 at the highest precision, whatever the activations are: once, not per query."""
-    with jax.default_matmul_precision('highest'):
-        cross = weights.cross
-        (w_o, b_o), (w_1, b_1) = cross.attention.out, cross.mlp_in
-        scale, offset = cross.mlp_norm
-        root = math.sqrt(len(b_o))
-        basis = orthonormal_rows(centre(w_o))
-        shift = basis @ centre(b_o)
-        outside = centre(b_o) - shift @ basis
-        tail = _compose(weights.output, weights.readout)
-        direct, b_direct = _compose(cross.attention.out, tail)
-        second, b_second = _compose_without_bias(cross.mlp_out, tail)
-        return Folded(
-            mix=centre(w_o) @ basis.T / root,
-            direct=direct,
-            shift=shift / root,
-            rest=jnp.square(outside).mean() + LayerNorm.EPSILON,
-            first=basis @ (scale[:, None] * w_1) * root,
-            first_bias=(outside * scale) @ w_1,
-            second_bias=offset @ w_1 + b_1,
-            second=second,
-            constant=b_direct + b_second)
-
-
-def orthonormal_rows(w: jax.Array) -> jax.Array:
-    """U of w's polar decomposition w = P U: w U^T U = w and |v w U^T| = |v w| for every v.
-
-    By the Newton-Schulz iteration: products only, where LAPACK's QR took 0.1 to 7 s for this matrix
-    on a busy CPU. It needs no rank: 30 steps carry singular values down to 1e-5 of the largest to
-    1, and what stays below is of no weight in w.
-    """
-    with jax.default_matmul_precision('highest'):
-        tiny = jnp.finfo(w.dtype).tiny
-        u = w / jnp.maximum(jnp.linalg.norm(w), tiny)
-        u = u / jnp.maximum(jnp.sqrt(jnp.linalg.norm(u @ u.T)), tiny)  # the largest at most 1
-        return jax.lax.fori_loop(0, 30, lambda _, u: 1.5 * u - 0.5 * (u @ u.T) @ u, u)
-
-
 def answer_many(weights: Weights, memory: Memory, queries: Tokens, gelu: str,
                 bytes_at_once: int) -> jax.Array:
     """Queries on a grid, by tables and folded layers, some at a time: [b, q, k] float32."""
@@ -244,7 +175,7 @@ def _answer_in_chunks(weights, memory, queries, gelu, bytes_at_once):
     folded = folded._replace(first=folded.first.astype(dtype), second=folded.second.astype(dtype))
 
     def answer(points):
-        return _finish(folded, *mixed(points), gelu)
+        return finish(folded, *mixed(points), gelu)
 
     # Twice the logits, z, and twice the hidden layer are alive at once, about.
     floats = 2 * heads * n + len(folded.shift) + 2 * len(folded.first_bias)
@@ -305,7 +236,7 @@ def _mix_outputs(folded, values, attend, dtype):
         means = means / weights.sum(-1, keepdims=True)
         b, heads, q, e = means.shape
         v = jnp.swapaxes(means, 1, 2).reshape(b, q, heads * e)
-        z, direct = (_product(v, w.astype(dtype)) for w in (folded.mix, folded.direct))
+        z, direct = (product(v, w.astype(dtype)) for w in (folded.mix, folded.direct))
         return z + folded.shift, direct, jnp.ones((b, q, 1))
 
     return mixed
@@ -325,29 +256,3 @@ def _attend(tables, points):
 def _sums(weights, x):
     """sum_n weights x: [b, heads, q, n] and [b, heads, n, d] to [b, heads, q, d], float32."""
     return jnp.einsum('bhqn,bhnd->bhqd', weights, x, preferred_element_type=jnp.float32)
-
-
-def _product(x, w):
-    """x w, float32, the product itself in w's dtype."""
-    return jnp.dot(x.astype(w.dtype), w, preferred_element_type=jnp.float32)
-
-
-def _finish(folded, z, direct, m, gelu):
-    """From m z [b, q, z], m (v direct) [b, q, k] and m [b, q, 1] to answers [b, q, k]."""
-    inverse = jax.lax.rsqrt(
-        jnp.square(z).sum(-1, keepdims=True) + folded.rest * jnp.square(m))
-    hidden = _product(z, folded.first)
-    hidden = ACTIVATIONS[gelu]((hidden + folded.first_bias * m) * inverse + folded.second_bias)
-    answer = _product(hidden, folded.second)
-    return answer + direct / m + folded.constant
-
-
-def _compose(first: Affine, second: Affine) -> Affine:
-    """The linear layer that does `first`, then `second`."""
-    w, b = _compose_without_bias(first, second)
-    return w, b + second[1]
-
-
-def _compose_without_bias(first: Affine, second: Affine) -> Affine:
-    """The same without `second`'s bias."""
-    return first[0] @ second[0], first[1] @ second[0]

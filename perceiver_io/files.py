@@ -38,13 +38,15 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
+    except OSError as error:  # where the disk is full, it does not say which
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """The same, in UTF-8."""
-    write_bytes(path, text.encode())
+    """The same, in UTF-8; bytes of a name that are none become backslash escapes, as in JSON."""
+    write_bytes(path, text.encode(errors='backslashreplace'))
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:

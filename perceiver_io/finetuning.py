@@ -25,6 +25,7 @@ from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.data import sources
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.experiment import Experiment, build, typed
+from perceiver_io.formats.refusal import Refused, read_json
 from perceiver_io.io_processors import Readout
 
 INIT_FROM = 'init_from.json'
@@ -33,6 +34,11 @@ INIT_FROM = 'init_from.json'
 _CLIP_SIZE = ('frames', 'height', 'width', 'samples_per_frame')
 _OWN = (*_CLIP_SIZE, 'modalities', 'classes', 'dropout', 'attention_dropout', 'dtype', 'attention',
         'remat', 'decode_memory')
+# What nothing depends on in a source without the modality.
+_OF_MODALITY = {
+    'video': ('channels', 'video_patch', 'video_bands', 'video_max_resolution'),
+    'audio': ('audio_patch', 'audio_bands', 'audio_max_resolution'),
+    'label': ('label_query_channels',)}
 _PADDINGS = {'input_padding': 'token_channels', 'query_padding': 'query_channels'}
 
 
@@ -53,17 +59,22 @@ def fit_config(wanted: Mapping[str, Any], source: AutoencoderConfig,
         ValueError: a key contradicts the source, or tokens or queries would have to be wider.
     """
     given = {key: value for key, value in wanted.items() if value is not None}
-    fixed = {key: value for key, value in given.items() if key not in (*_OWN, *_PADDINGS)}
+    absent = [modality for modality in _OF_MODALITY if modality not in source.modalities]
+    free = (*_OWN, *(key for modality in absent for key in _OF_MODALITY[modality]))
+    fixed = {key: value for key, value in given.items() if key not in (*free, *_PADDINGS)}
     contradictions = [
         f'model.{key}={value!r} (there {getattr(source, key)!r})'
         for key, value in fixed.items() if value != getattr(source, key)]
     if contradictions:
         raise ValueError(f'{name} has other parameters than {", ".join(contradictions)}: leave '
                          'these keys out (None), or set them to what it has')
-    own = {key: value for key, value in given.items() if key in _OWN}
+    own = {key: value for key, value in given.items() if key in free}
+    if 'label' in absent:  # its query is new, and can be as wide as the others
+        widest = max(1, source.query_channels - given.get('query_padding', 0))
+        own.setdefault('label_query_channels', min(source.label_query_channels, widest))
     if any(own.get(key, getattr(source, key)) != getattr(source, key) for key in _CLIP_SIZE):
-        own |= {'video_max_resolution': source.video_tokens_position.max_resolution,
-                'audio_max_resolution': source.audio_position.max_resolution[0]}
+        own = {'video_max_resolution': source.video_tokens_position.max_resolution,
+               'audio_max_resolution': source.audio_position.max_resolution[0]} | own
 
     bare = dataclasses.replace(  # one head, as this width is not yet one that heads must divide
         source, **own, input_padding=0, query_padding=0, cross_attention_heads=1)
@@ -198,8 +209,13 @@ def begin(experiment: Experiment, workdir: str | os.PathLike, source: loading.Lo
     """
     path = pathlib.Path(workdir) / INIT_FROM
     if source is None:
-        found = experiment.init_from and json.loads(path.read_text(encoding='utf-8'))
-        return Start(**found) if found else Start()
+        if not experiment.init_from:
+            return Start()
+        try:
+            return Start(**read_json(path))
+        except (OSError, Refused, TypeError) as error:
+            raise ValueError(f'{path}, what the run started from, is missing or damaged: restore '
+                             'it, or start the run in another --workdir') from error
     start = Start.plan(experiment, source, classes)
     if jax.process_index() == 0:
         files.write_text(path, json.dumps(dataclasses.asdict(start), indent=1) + '\n')

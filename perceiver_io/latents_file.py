@@ -13,13 +13,18 @@ w counts windows, f files. The format is ours.
 """
 
 import json
+import lzma
 import os
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
+
+_SMALL = ('names', 'of_file', 'frames', 'model')  # all that is read at once
+_LARGEST = 256 << 20  # bytes of each of these, which a small compressed file can exceed
 
 
 class LatentsWriter:
@@ -114,17 +119,23 @@ class LatentsReader:
 
     def __init__(self, path: str | os.PathLike):
         self._path = path
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise self._damaged('it is no file')
         try:
+            with zipfile.ZipFile(path) as archive:
+                sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+            if max(sizes.get(f'{key}.npy', 0) for key in _SMALL) > _LARGEST:
+                raise self._damaged('it is far larger than what it could be about')
             with np.load(path, allow_pickle=False) as arrays:
-                names, self.of_file, self.frames = (
-                    arrays[key] for key in ('names', 'of_file', 'frames'))
-                self.model = json.loads(str(arrays['model'][()]))
+                names, self.of_file, self.frames, model = (arrays[key] for key in _SMALL)
+                self.model = json.loads(str(model[()]))
             with self._open() as member:
                 count, *self.shape = self._header(member)
-        except OSError:
-            raise
         except Exception as error:  # whatever a damaged file makes its readers stumble over
-            raise ValueError(f'{path} is no whole file of latents ({error}): make one with '
+            if isinstance(error, OSError) and error.errno:  # the system's
+                raise
+            reason = (str(error).splitlines() or [repr(error)])[0]
+            raise ValueError(f'{path} is no whole file of latents ({reason}): make one with '
                              'python -m perceiver_io.embed') from error
         self.names = tuple(map(str, names.ravel()))
         self.shape = tuple(self.shape)
@@ -138,11 +149,14 @@ class LatentsReader:
             for index, real in zip(self.of_file, self.frames):
                 try:
                     data = member.read(size)
-                except (zipfile.BadZipFile, EOFError) as error:
+                except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
                     raise self._damaged(str(error)) from error
                 if len(data) < size:
                     raise self._damaged('it ends early')
-                yield int(index), np.frombuffer(data, '<f4').reshape(self.shape), int(real)
+                latents = np.frombuffer(data, '<f4').reshape(self.shape)
+                if not np.isfinite(latents).all():
+                    raise self._damaged('its latents hold NaN or infinity')
+                yield int(index), latents, int(real)
 
     def _open(self):
         return zipfile.ZipFile(self._path).open('latents.npy')

@@ -15,6 +15,7 @@ from perceiver_io.formats.refusal import Refused, quoted
 from perceiver_io.io_processors import PARAMETER_NAMES, Readout
 
 _CROSS = 'encoder/~/cross_attention'
+_LAYER = 'encoder/~/self_attention'
 _DECODER = 'multimodal_decoder/~/basic_decoder'
 
 
@@ -33,12 +34,11 @@ def read_sizes(params: Params) -> dict[str, Any]:
                       'audio_padding: these are not the weights of this model')
     latents, latent_channels = shapes('encoder/~/trainable_position_encoding', 'pos_embs')
     hidden_cross = shapes(f'{_CROSS}/mlp/linear', 'w')[1]
-    hidden_self = shapes('encoder/~/self_attention/mlp/linear', 'w')[1]
+    hidden_self = shapes(f'{_LAYER}/mlp/linear', 'w')[1]
     query_channels, decoder_channels = shapes(f'{_DECODER}/output', 'w')
     sizes = {
         'modalities': modalities, 'latents': latents, 'latent_channels': latent_channels,
-        'self_attends': sum(module.startswith('encoder/~/self_attention')
-                            and module.endswith('/mlp/linear') for module in params),
+        'self_attends': _self_attends(params),
         'cross_attention_widening': hidden_cross // latent_channels,
         'self_attention_widening': hidden_self // latent_channels,
         'decoder_channels': decoder_channels}
@@ -78,23 +78,39 @@ def check_video_patch(params: Params, config: AutoencoderConfig) -> None:
 
 def check_shapes(params: Mapping[str, Mapping[str, Any]], config: AutoencoderConfig) -> None:
     """Raises Refused where the arrays are not those of a model of this config."""
+    layers = _self_attends(params)
+    if config.self_attends != layers:
+        raise Refused(f'it has {layers} layers of self-attention, and not {config.self_attends}')
     saved, expected = (
         {f'{module}/{name}': tuple(leaf.shape) for module, leaves in tree.items()
-         for name, leaf in leaves.items()} for tree in (params, _expected(config)))
+         for name, leaf in leaves.items()} for tree in (params, shapes_of(config)))
     for name in sorted(saved.keys() | expected.keys()):
         if saved.get(name) != expected.get(name):
             raise Refused(f'{quoted(name)} is {saved.get(name, "absent")} and should be '
                           f'{expected.get(name, "absent")}')
 
 
-def _expected(config: AutoencoderConfig) -> Mapping:
-    """The parameters' shapes. The clip's size is no part of them: one patch is traced quickly."""
+def shapes_of(config: AutoencoderConfig) -> dict[str, Mapping[str, jax.ShapeDtypeStruct]]:
+    """The parameters' shapes.
+
+    The clip's size is no part of them, and layers are all alike: one, on one patch, is traced
+    quickly.
+    """
     frames, height, width = config.video_patch
-    return _traced(dataclasses.replace(
-        config, frames=frames, height=height, width=width, samples_per_frame=config.audio_patch,
+    one = _traced(dataclasses.replace(
+        config, self_attends=1, frames=frames, height=height, width=width,
+        samples_per_frame=config.audio_patch,
         video_max_resolution=None, audio_max_resolution=None, blocks=1, self_attention_heads=1,
         position_rounding='xla', cross_attention_heads=1, decoder_heads=1, gelu='tanh', dropout=0.0,
         attention_dropout=0.0, dtype='float32', remat=False, decode_memory=0))
+    layer = {module: leaves for module, leaves in one.items() if module.startswith(_LAYER + '/')}
+    return one | {
+        module.replace(_LAYER, f'{_LAYER}_{index}'): leaves
+        for index in range(1, config.self_attends) for module, leaves in layer.items()}
+
+
+def _self_attends(params: Mapping[str, Any]) -> int:
+    return sum(module.startswith(_LAYER) and module.endswith('/mlp/linear') for module in params)
 
 
 @functools.lru_cache(maxsize=16)

@@ -87,22 +87,25 @@ def make_reconstruct_step(model: Autoencoder) -> Callable:
 
 
 def make_encode_step(model: Autoencoder) -> Callable:
-    """step(params, clip) -> latents float32 [b, n, d]; the clip as in `make_reconstruct_step`."""
+    """step(params, clip) -> latents [b, n, d] as of `Autoencoder.reconstruct`, float32 throughout.
+
+    The clip is as in `make_reconstruct_step`.
+    """
+    model = model.in_float32()
+
     @jax.jit
     def step(params: hk.Params, clip: Clip) -> jax.Array:
         clip = to_float(clip)
-        return model.encode(params, video=clip.video, audio=clip.audio).astype(jnp.float32)
+        return model.encode(params, video=clip.video, audio=clip.audio)
 
     return step
 
 
 def make_decode_step(model: Autoencoder) -> Callable:
     """step(params, latents) -> Window without an original, of latents [b, n, d]."""
-    dtype = jnp.dtype(model.config.dtype)
-
     @jax.jit
     def step(params: hk.Params, latents: jax.Array) -> Window:
-        return _window(model.decode_clip(params, latents.astype(dtype)))
+        return _window(model.decode_clip(params, latents))
 
     return step
 

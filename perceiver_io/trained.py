@@ -22,7 +22,7 @@ from perceiver_io import files, kinetics700, model_sizes, transformers_config
 from perceiver_io.config import AutoencoderConfig
 from perceiver_io.experiment import Experiment
 from perceiver_io.formats import pystate, safetensors_file, torch_file, transformers_names
-from perceiver_io.formats.refusal import Refused, about
+from perceiver_io.formats.refusal import Refused, about, is_name, read_json
 
 CONFIG = 'config.json'
 FACTS = 'perceiver_io'  # our key in a JSON file
@@ -154,8 +154,7 @@ def _facts(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(facts, dict) or not isinstance(facts.get('model', {}), dict):
         raise Refused(f'its {FACTS} is no group of keys')
     names = facts.get('classes', [])
-    if not isinstance(names, list) or not all(
-            isinstance(name, str) and name.isprintable() for name in names):
+    if not isinstance(names, list) or not all(map(is_name, names)):
         raise Refused(f'its {FACTS}.classes is no list of names')
     step = facts.get('step')
     if step is not None and (type(step) is not int or step < 0):
@@ -167,10 +166,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     """What is in a file; {} where there is none."""
     if not path.exists():
         return {}
-    try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise Refused('it is no JSON') from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise Refused('it holds no group of keys')
     return values

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perceiver_io.config import AutoencoderConfig
-from perceiver_io.formats.refusal import Refused
+from perceiver_io.formats.refusal import Refused, is_name
 
 # Theirs, ours, and what theirs is where `config.json` leaves it out: the library leaves out what is
 # the default of its class, which is not the released model's value.
@@ -51,7 +51,7 @@ def class_names(values: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(table, Mapping):
         return None
     names = [table.get(str(index)) for index in range(len(table))]
-    if not all(isinstance(name, str) and name.isprintable() and name != f'LABEL_{index}'
+    if not all(is_name(name) and name != f'LABEL_{index}'
                for index, name in enumerate(names)):
         return None
     return tuple(names)

@@ -216,7 +216,15 @@ PICKLES = {
     'a number for an array': ('is no array', leaf(3)),
     'nothing in it': ('holds no arrays', pystate({})),
     'a name of two lines': (r"'a\\nb.c'", leaf(Raw(code_of('a\nb') + code_of('c') + b'\x93'))),
-    'protocol 0': ('no pickle', lambda sound: {'x.pystate': b"cos\nsystem\n(S'true'\ntR."}),
+    'protocol 0': ("'os.system'", lambda sound: {'x.pystate': b"cos\nsystem\n(S'true'\ntR."}),
+    'protocol 0, in a dict': ("'os.system'", lambda sound: {
+        'x.pystate': b"(Va\nVtrue\np1\ncos\nsystem\n(g1\ntRd."}),
+    'neither a pickle nor anything': ('of no form', lambda sound: {'x.pystate': b'GIF89a' * 9}),
+    'a million instructions': ('more than 1,000,000 instructions', lambda sound: {
+        'x.pystate': b'\x80\x04' + b'N' * 10**6 + b'.'}),
+    'many layers of nothing': (r"'encoder/~/self_attention_10/\S+' is absent", lambda sound: {
+        'x.pystate': pickle.dumps(pickle.loads(sound['x.pystate']) | {
+            f'encoder/~/self_attention_{index}/mlp/linear': {} for index in range(2, 900)})}),
     'after its end': ('goes on after its end', lambda sound: {
         'x.pystate': sound['x.pystate'] + pickled(Call(Global('posix', 'system'), (TOUCH,)))}),
     'an empty file': ('no pickle', lambda sound: {'x.pystate': b''}),
@@ -274,6 +282,10 @@ TORCH = {
         'pytorch_model.bin': sound['pytorch_model.bin'].replace(
             next(iter(sound['arrays'].values())).tobytes(), b'\0' * 384, 1)}),
     'torch: of another model': ('it lacks', one_tensor('0', 4, (4,))),
+    'torch: a bare pickle': ("'posix.system'", lambda sound: {
+        'pytorch_model.bin': pickled(Call(Global('posix', 'system'), (TOUCH,)))}),
+    'torch: thirty thousand entries': ('far more entries', torch_file(
+        tree={}, extra=[(f'{index}' * 20, b'') for index in range(30_000)])),
     'torch: before 1.6': ('since 1.6', lambda sound: {'pytorch_model.bin': pickle.dumps(1, 2)}),
 }
 
@@ -282,6 +294,8 @@ SAFETENSORS = {
     'safetensors: no JSON': ('damaged', safetensors(b'{oh no')),
     'safetensors: a long header': ('damaged', safetensors({}, length=2**40)),
     'safetensors: a header too long for memory': ('damaged', safetensors({}, length=2**63)),
+    'safetensors: a million names': ('header is too long', safetensors(
+        {f'{index:0>99}': entry((0,), 0, 0) for index in range(60_000)})),
     'safetensors: beyond the file': ('damaged', safetensors({'x': entry((9,), 0, 36)}, b'\0' * 4)),
     'safetensors: a hole': ('damaged', safetensors({'x': entry(start=4, end=8)}, b'\0' * 8)),
     'safetensors: an overlap': ('damaged', safetensors(
@@ -323,6 +337,14 @@ CONFIGS = {
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'frames', value=nested(500)))),
     'facts: no step': ('no number of steps', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'step', value=-1))),
+    'facts: a clip without end': ('fewer than 2..31 pixels', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'height', value=2**33))),
+    'facts: blocks without end': ('blocks=1000000 times self_attends=2 must', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'blocks', value=10**6))),
+    'facts: no frames in a second': ('data.frame_rate=0 must be in', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'frame_rate', value=0))),
+    'facts: frames without end': ('data.frame_rate=1000000 must be in', facts(
+        'x.pystate', lambda v: deeper(v, 'perceiver_io', 'frame_rate', value=10**6))),
     'facts: no names': ('no list of names', facts(
         'x.pystate', lambda v: deeper(v, 'perceiver_io', 'classes', value=[1]))),
     'facts: names of two lines': ('no list of names', facts(

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -13,12 +14,12 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_programs import play, python
+from test_programs import ROOT, play, python
 
 import eval as eval_program
 import perceiver_io
 import reconstruct as reconstruct_program
-from perceiver_io import checkpoints, cli, kinetics700, loading, trained, transformers_config
+from perceiver_io import checkpoints, cli, files, kinetics700, loading, trained, transformers_config
 from perceiver_io import convert as convert_program
 from perceiver_io.convert import convert
 from perceiver_io.data import rendered
@@ -189,6 +190,37 @@ def test_the_released_model_has_the_names_of_kinetics(tmp_path):
     trained.write_pystate(path, loaded)
     path.with_suffix('.json').unlink()
     assert loading.load_checkpoint(path).classes == kinetics700.CLASSES
+
+
+def test_names_of_classes_of_any_script(tmp_path):
+    names = ('caf\u00e9\u00a0noir',
+             '\u0645\u06cc\u200c\u0631\u0648\u0645', '\U0001f469\u200d\U0001f373')
+    loaded = make_loaded(cross_attention_heads=1)._replace(classes=names)
+    trained.write_pystate(tmp_path / 'x.pystate', loaded)
+    convert(tmp_path / 'x.pystate', tmp_path / 'run')
+    convert(tmp_path / 'run', tmp_path / 'library' / 'model.safetensors')
+    for name in ('x.pystate', 'run', 'library'):
+        assert loading.load_checkpoint(tmp_path / name).classes == names
+    tmp_path.joinpath('other').mkdir()
+    with pytest.raises(ValueError, match='cannot be shown in a line: rename it'):
+        checkpoints.start_run(tmp_path / 'other', loaded.experiment, ('a\x1b[31m',))
+    assert not list((tmp_path / 'other').iterdir())
+    (tmp_path / 'run' / checkpoints.CLASSES).write_text('["a\\nb"]')
+    with pytest.raises(ValueError, match='holds no list of names'):
+        loading.load_checkpoint(tmp_path / 'run')
+
+
+def test_names_of_files_of_any_bytes(forms, tmp_path):
+    """Where a terminal shows them in part, and where it shows none but ASCII."""
+    target = os.fsdecode(os.fsencode(tmp_path) + b'/\xff\xc3\xa9.pystate')
+    done = subprocess.run(
+        [sys.executable, '-m', 'perceiver_io.convert', forms / 'run', target], cwd=ROOT,
+        capture_output=True, env=os.environ | {'PYTHONIOENCODING': 'ascii:strict'}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b'\\udcff\\xe9.pystate: ' in done.stdout
+    assert loading.read_config(target) == make_loaded().config
+    files.write_text(tmp_path / 'x.json', json.dumps('a\udcff', ensure_ascii=False))
+    assert json.loads((tmp_path / 'x.json').read_text()) == 'a\udcff'
 
 
 def test_nothing_is_overwritten(forms, tmp_path):

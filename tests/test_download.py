@@ -156,3 +156,38 @@ def test_a_hub_name_without_the_library_says_what_to_install(monkeypatch):
     for name in ('runs/demo/deeper', 'gone', '/gone/away', 'gone/x.pystate'):
         with pytest.raises(ValueError, match=f'there is no file or folder {name}$'):
             loading.load_checkpoint(name)
+
+
+class Offline:
+    """What this project uses of huggingface_hub, without a network."""
+
+    class errors:
+        EntryNotFoundError = type('EntryNotFoundError', (Exception,), {})
+        LocalEntryNotFoundError = type('LocalEntryNotFoundError', (EntryNotFoundError,), {})
+
+    def __init__(self, cache):
+        self.cache = cache  # paths by name of the file; '' for one that is known to be absent
+
+    def hf_hub_download(self, name, file, **_):
+        if not self.cache.get(file):
+            raise self.errors.LocalEntryNotFoundError('no network')
+        return self.cache[file]
+
+    def try_to_load_from_cache(self, name, file):
+        found = self.cache.get(file)
+        return object() if found == '' else found
+
+
+def test_what_the_hub_gave_once_is_found_without_a_network(monkeypatch):
+    def found(**cache):
+        cache = {f'{name}.x': path for name, path in cache.items()}
+        monkeypatch.setitem(sys.modules, 'huggingface_hub', Offline(cache))
+        return str(download.from_hub('some/model', ['first.x', 'second.x'], 'config.x'))
+
+    assert found(first='', second='/cache/second', config='/cache/config') == '/cache/second'
+    assert found(first='/cache/first', config='') == '/cache/first'
+    for cache in ({}, {'first': ''}, {'first': '/cache/first'}):  # something is not known
+        with pytest.raises(ValueError, match='the Hugging Face hub did not give it: no network'):
+            found(**cache)
+    with pytest.raises(ValueError, match='has none of first.x, second.x'):
+        found(first='', second='', config='')

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from golden_files import random_parameter
 
-from perceiver_io import exact_decoder, exact_encoder, separable
+from perceiver_io import exact_decoder, exact_encoder, folding, separable
 from perceiver_io.attention import attend, attend_by_head, layer_norm
 from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.position_encoding import FourierPositionEncoding
@@ -210,7 +210,7 @@ def test_orthonormal_rows(rank, scale):
     rng = np.random.default_rng(0)
     w = scale * rng.standard_normal((16, rank), np.float32) @ rng.standard_normal(
         (rank, 30), np.float32)
-    basis = np.asarray(exact_decoder.orthonormal_rows(w))
+    basis = np.asarray(folding.orthonormal_rows(w))
     norm = np.linalg.norm(w)
     np.testing.assert_allclose(w @ basis.T @ basis, w, atol=3e-6 * norm)
     v = rng.standard_normal((100, 16), np.float32)

@@ -135,6 +135,26 @@ def test_more_classes_fit_until_the_padding_is_used_up():
         finetuning.fit_config({'modalities': ('video', 'audio')}, seen, 'runs/seen')
 
 
+def test_what_the_source_has_not_is_free():
+    """A label for a model without one: its query is as wide as the others, or as is asked."""
+    source = AutoencoderConfig(modalities=('video', 'audio'), self_attends=1)
+    wanted = {'modalities': ('video', 'audio', 'label'), 'classes': 5, 'query_padding': 2}
+    config = finetuning.fit_config(wanted, source)
+    assert source.query_channels == config.query_channels == 387
+    assert (config.label_query_channels, config.query_padding) == (385, 2)
+    ours, theirs = shapes(config), shapes(source)
+    assert all(ours[module][name].shape == leaf.shape
+               for module, leaves in theirs.items() for name, leaf in leaves.items())
+    narrow = finetuning.fit_config(wanted | {'label_query_channels': 64}, source)
+    assert narrow.label_query_channels == 64 and narrow.query_channels == 387
+    seen = AutoencoderConfig(modalities=('video',), self_attends=1)
+    heard = finetuning.fit_config(
+        {'modalities': ('video', 'audio'), 'audio_bands': 90, 'audio_patch': 32}, seen)
+    assert heard.token_channels == seen.token_channels and heard.audio_bands == 90
+    with pytest.raises(ValueError, match='model.audio_bands=90 .there 192.'):
+        finetuning.fit_config({'audio_bands': 90}, source)
+
+
 def test_what_contradicts_the_source_is_named():
     wanted = {'latents': 16, 'self_attention_heads': 4, 'gelu': 'tanh', 'classes': 3}
     with pytest.raises(ValueError) as info:
@@ -298,6 +318,14 @@ def test_it_goes_on_without_its_source_bit_for_bit(finetuned, seen, folder, work
     assert 'arrays kept' not in capfd.readouterr().err
     ours, theirs = (jax.device_get(loading.load(path)[1]) for path in (workdir, finetuned))
     chex.assert_trees_all_equal(ours, theirs)
+
+
+@pytest.mark.parametrize('text', ['{"source": 3', '[]', '{"no": 1}'])
+def test_a_damaged_account_of_the_start_is_told(tmp_path, text):
+    (tmp_path / finetuning.INIT_FROM).write_text(text)
+    experiment = Experiment.from_dict({'init_from': 'x', 'data': {'source': 'rendered'}})
+    with pytest.raises(ValueError, match='init_from.json, what the run started from, is missing'):
+        finetuning.begin(experiment, tmp_path, None, ())
 
 
 def test_a_folder_holds_runs_of_one_start(finetuned, source, folder):

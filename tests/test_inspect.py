@@ -13,7 +13,8 @@ from absl import flags
 from PIL import Image
 
 from perceiver_io.clip import Clip
-from perceiver_io.data import contact_sheet, inspect, rendered
+from perceiver_io.data import contact_sheet, inspect, rendered, sources
+from perceiver_io.data.media import UnreadableMedia
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -48,6 +49,25 @@ def test_the_program(files, tmp_path):
     with av.open(str(videos[0])) as container:
         assert container.streams.audio and container.streams.video[0].width == 224
         assert sum(1 for _ in container.decode(video=0)) == 25
+
+
+def test_clips_of_one_name_and_one_that_is_damaged_later_on(files, tmp_path, monkeypatch):
+    for folder in 'ab':
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'x.mp4').hardlink_to(next(files.glob('train/*.mp4')))
+    (tmp_path / 'c.mp4').hardlink_to(next(files.glob('train/*.mp4')))
+    (tmp_path / 'labels.csv').write_text('file,label\na/x.mp4,p\nb/x.mp4,p\nc.mp4,p\n')
+    write_clip = inspect.write_clip
+
+    def damaged(record, path):
+        if record.name == 'c.mp4':
+            raise UnreadableMedia('it is damaged')
+        write_clip(record, path)
+
+    monkeypatch.setattr(inspect, 'write_clip', damaged)
+    config = sources.DataConfig(source='folder', path=str(tmp_path))
+    inspect.inspect(config, 'train', str(tmp_path / 'out'))
+    assert len(list((tmp_path / 'out').glob('*x.mp4'))) == 2
 
 
 def test_wrong_flags_are_explained(tmp_path):

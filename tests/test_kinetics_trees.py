@@ -92,6 +92,18 @@ def test_what_is_no_clip_is_passed_over_and_counted(tmp_path):
     assert [note.split()[0] for note in listing.notes] == ['2', '2']
 
 
+def test_folders_inside_folders_are_entered(tmp_path):
+    place(tmp_path, 'train/part_0/zumba/a.mp4', 'train/zumba/more/b.mp4', 'train/yoga/._x/c.mp4')
+    (tmp_path / 'train' / 'yoga' / 'up').symlink_to(tmp_path / 'train')
+    (tmp_path / 'train' / 'abseiling').symlink_to(tmp_path / 'train' / 'part_0' / 'zumba')
+    listing = trees.list_kinetics(tmp_path)
+    assert {clip.path.removeprefix(f'{tmp_path}/train/'): (clip.label, clip.reason)
+            for clip in listing.clips} == {
+        'part_0/zumba/a.mp4': (699, 'duplicate'), 'zumba/more/b.mp4': (699, ''),
+        'abseiling/a.mp4': (0, '')}
+    assert any(note.startswith('1 links to a folder that they lie in') for note in listing.notes)
+
+
 def test_a_folder_counts_more_than_annotations_and_these_more_than_a_list(tmp_path):
     place(tmp_path, 'clips/zumba/a0123456789_000000_000010.mp4',
           'clips/b0123456789_000000_000010.mp4', 'clips/c0123456789_000000_000010.mp4')
@@ -122,6 +134,8 @@ def test_a_list_beside_mmaction2_folders(tmp_path):
     ({'train/notes': '', 'annotations/train.csv':
       'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n'}, 'no clip in'),
     ({'train/a.mp4': ''}, 'put the annotation CSVs'),
+    ({'train/a0123456789.mp4': '', 'annotations/train.csv':
+      'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n'}, 'name them YOUTUBEID_'),
     ({'train.csv': 'nowhere/a.mp4 1\n'}, 'its paths must be absolute, or start in'),
     ({'train.csv': 'a.mp4 1\nb.mp4\n'}, 'line 2 of .* is not `path label_index`'),
     ({'all.csv': 'label,youtube_id,time_start,time_end\nzumba,a,0,10\n'}, 'names no split'),

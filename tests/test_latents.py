@@ -1,6 +1,8 @@
 """Latents out of files, and clips out of latents."""
 
+import io
 import json
+import os
 import shutil
 import zipfile
 
@@ -10,7 +12,7 @@ import pytest
 from test_programs import RATE, make_run, python
 
 import reconstruct as reconstruct_program
-from perceiver_io import decode, embed, loading
+from perceiver_io import cli, decode, embed, loading
 from perceiver_io.autoencoder import Autoencoder
 from perceiver_io.data import media, media_writer, rendered
 from perceiver_io.latents_file import LatentsReader, LatentsWriter
@@ -164,7 +166,7 @@ def damaged(embedded, path, **changes):
 
 def test_latents_of_another_model_are_refused(embedded, run, work):
     wider = damaged(embedded, work / 'wider.npz', latents=np.zeros((8, 9, 16), np.float32))
-    with pytest.raises(ValueError, match=rf'latents \(9, 16\).*\(8, 16\).*made them, {run}'):
+    with pytest.raises(ValueError, match=rf"latents \(9, 16\).*\(8, 16\).*made them, '{run}'"):
         decode.decode_file(wider, run, work / 'x')
     for frames in (5, 0):
         longer = damaged(embedded, work / 'longer.npz', frames=np.full(8, frames))
@@ -211,6 +213,52 @@ def test_files_that_end_early_or_are_none_at_all(embedded, work):
     path.write_bytes(flipped)
     with pytest.raises(ValueError, match='CRC'):
         list(LatentsReader(path).windows())
+
+
+def written_as(embedded, path, compression=zipfile.ZIP_DEFLATED, **members):
+    """A copy whose entries are compressed, and some of them other bytes."""
+    with zipfile.ZipFile(embedded) as old, zipfile.ZipFile(path, 'w', compression) as new:
+        for name in old.namelist():
+            new.writestr(name, members.get(name.removesuffix('.npy'), old.read(name)))
+    return path
+
+
+@pytest.mark.parametrize('compression', [
+    zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_files_are_read_and_damaged_ones_explained(embedded, work, compression):
+    path = written_as(embedded, work / 'compressed.npz', compression)
+    assert len(list(LatentsReader(path).windows())) == 8
+    data = bytearray(path.read_bytes())
+    for place in range(data.index(b'latents.npy') + 300, data.index(b'pooled.npy'), 40):
+        data[place] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match='no whole file of latents') as info:
+        list(LatentsReader(path).windows())
+    assert '\n' not in cli.message(info.value)
+
+
+def test_a_small_file_cannot_become_a_large_one(embedded, work):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {'descr': '|S1', 'fortran_order': False, 'shape': (300 << 20,)})
+    path = written_as(embedded, work / 'bomb.npz', names=header.getvalue() + bytes(300 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match='far larger than'):
+        LatentsReader(path)
+
+
+def test_hostile_files_of_latents(embedded, work):
+    path = damaged(embedded, work / 'spoilt.npz', latents=np.full((8, 8, 16), np.nan, np.float32))
+    with pytest.raises(ValueError, match='NaN or infinity'):
+        list(LatentsReader(path).windows())
+    text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)" + b' ' * 20_000 + b'}'
+    header = b'\x93NUMPY\x02\0' + len(text).to_bytes(4, 'little') + text
+    with pytest.raises(ValueError, match='Header info length') as info:
+        LatentsReader(written_as(embedded, work / 'header.npz', frames=header))
+    assert '\n' not in str(info.value)
+    os.mkfifo(work / 'fifo.npz')
+    with pytest.raises(ValueError, match='it is no file'):
+        LatentsReader(work / 'fifo.npz')
 
 
 def test_the_commands(run, clips, work):

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'perceiver_io'
 NETWORK = {'position_encoding', 'tokens', 'attention', 'separable', 'exact_encoder',
-           'exact_decoder', 'perceiver', 'io_processors', 'config', 'autoencoder'}
+           'exact_decoder', 'folding', 'perceiver', 'io_processors', 'config', 'autoencoder'}
 FILES = sorted([*PACKAGE.rglob('*.py'), *ROOT.glob('*.py')])
 
 

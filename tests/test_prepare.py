@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io.data import preparation, rendered, tfds_builders
+from perceiver_io.data import prepare as program
 from perceiver_io.kinetics700 import CLASSES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -139,6 +140,14 @@ def test_apache_beam_gives_the_same(tmp_path, contents, small_shards):
         assert (beam / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize('text', ['runner=FlinkRunner,flink_master=a:1',
+                                  '--runner=FlinkRunner, --flink_master=a:1'])
+def test_beam_options_with_and_without_dashes(text):
+    pytest.importorskip('apache_beam', reason='Apache Beam is not installed')
+    options = program._beam_options(text).get_all_options()
+    assert (options['runner'], options['flink_master']) == ('FlinkRunner', 'a:1')
+
+
 def test_originals_are_stored_byte_for_byte(tmp_path, contents, small_shards):
     planted = kinetics_trees.plan(contents, 40, 12)
     source = kinetics_trees.build('torchvision', tmp_path / 'source', planted, contents)
@@ -180,6 +189,8 @@ def test_killed_and_run_again_it_gives_the_same(tmp_path, contents):
     whole = prepare('kinetics700_2020', source, tmp_path / 'whole')
     folder = tmp_path / 'killed' / 'kinetics700_2020' / 'transcoded' / '1.0.0'
     assert examples(folder) == examples(whole) and rejects(folder) == rejects(whole)
+    for path in whole.glob('*array_record*'):
+        assert (folder / path.name).read_bytes() == path.read_bytes()
     assert [path.name for path in folder.parent.iterdir()] == ['1.0.0']
 
     work.mkdir()  # as where it was killed at the very end
@@ -291,6 +302,40 @@ def test_a_folder_of_nothing_but_damage_is_refused(tmp_path):
         prepare('av_folder', tmp_path, tmp_path / 'data')
 
 
+def test_a_csv_without_clips_is_refused(tmp_path):
+    (tmp_path / 'labels.csv').write_text('file,label,split\n')
+    with pytest.raises(ValueError, match='no clip can be used: none is listed'):
+        prepare('av_folder', tmp_path, tmp_path / 'data')
+
+
+def test_prepared_from_another_folder_is_refused(tmp_path, contents):
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'labels.csv').write_text('file,label,split\nb.mp4,dog,train\n')
+        (tmp_path / name / 'b.mp4').hardlink_to(contents['good'][0])
+    prepare('av_folder', tmp_path / 'a', tmp_path / 'data')
+    builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data')
+    builder.check_settings(tmp_path / 'b' / '..' / 'a')
+    with pytest.raises(ValueError, match='was prepared from .*/a, not from .*/b'):
+        builder.check_settings(tmp_path / 'b')
+
+
+@pytest.mark.skipif(not pathlib.Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk_is_told(tmp_path):
+    full = tmp_path / 'full'
+    full.symlink_to('/dev/full')
+    clip = preparation.Example('a', 0, 1.0, True), bytes(10_000)
+    with pytest.raises(OSError, match='No space left'):
+        tfds_builders._write_shard(full, iter([clip]), ['zumba'])
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    for name in ('0.part', '.0.json.1.part', '0.mp4', '1.reading', '0.shard', '0.media'):
+        (tmp_path / name).touch()
+    with preparation.Work(tmp_path, None, None).locked():
+        assert {path.name for path in tmp_path.iterdir()} == {'lock', '0.shard', '0.media'}
+
+
 def test_rendered_clips(tmp_path):
     source = rendered.render_folder(tmp_path / 'cache', train_clips=4, val_clips=2, size=32,
                                     seconds=0.8, progress=False)
@@ -306,6 +351,7 @@ def test_rendered_clips(tmp_path):
 @pytest.mark.parametrize('more, message', [
     (['--source=/nowhere'], 'no folder /nowhere'),
     (['folder'], 'is no flag: give the folder as --source'),
+    (['--source='], '--source= is empty'),
 ])
 def test_bad_flags_are_refused_in_one_line(tmp_path, more, message):
     done = subprocess.run(command(tmp_path, tmp_path / 'data', *more), cwd=ROOT,
@@ -320,5 +366,5 @@ def test_prepared_with_other_settings_is_refused(tmp_path, contents):
     folder = prepare('av_folder', tmp_path, tmp_path / 'data')
     builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data', min_seconds=2)
     with pytest.raises(ValueError, match='was prepared with'):
-        builder.check_settings()
+        builder.check_settings(tmp_path)
     assert json.loads((folder / 'metadata.json').read_text())['settings']['min_seconds'] == 0.64

@@ -82,9 +82,14 @@ def inspect(config: sources.DataConfig, split: str, output: str, *, rows: int = 
              for name in spread(sorted(of_class), rows)]
     Image.fromarray(draw_sheet(split, len(source.records), len(of_class), counts, shown)).save(
         written[1])
-    for record in tqdm.tqdm(spread(source.records, videos), 'writing clips', unit='clip'):
-        path = folder / f'{pathlib.PurePath(record.name).stem}.mp4'
-        write_clip(record, path)
+    progress = tqdm.tqdm(spread(source.records, videos), 'writing clips', unit='clip')
+    for number, record in enumerate(progress, 1):
+        path = folder / f'{number}_{pathlib.PurePath(record.name).stem}.mp4'
+        try:
+            write_clip(record, path)
+        except (media.UnreadableMedia, OSError) as error:  # outside the window on the sheet
+            progress.write(f'no video of {record.name}: {error}')
+            continue
         written.append(path)
     print('written:')
     for path in written:

@@ -93,8 +93,9 @@ class Work:
             except BlockingIOError as error:
                 raise ValueError(f'another process prepares this dataset in {self.folder}: wait '
                                  'for it, or stop it') from error
-            for path in self.folder.glob('*.reading'):
-                path.unlink()  # of workers that were killed with an earlier run
+            for pattern in ('*.reading', '*.part', '.*.part', '*.mp4'):
+                for path in self.folder.glob(pattern):
+                    path.unlink()  # half written, by an earlier run that was killed
             yield
 
     def run(self, shards: Sequence[Sequence[Listed]], workers: int) -> list[Shard]:

@@ -8,7 +8,7 @@ import sys
 
 from absl import flags, logging
 
-from perceiver_io import cli
+from perceiver_io import cli, files
 from perceiver_io.data import rendered, transcode
 
 
@@ -34,6 +34,9 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise ValueError(f'{argv[1]!r} is no flag: give the folder as --source=FOLDER')
     values = flags.FLAGS
+    for name in ('source', 'dataset_dir'):
+        if not values[name].value:
+            raise ValueError(f'--{name}= is empty: give it a folder')
     source = pathlib.Path(values.source).expanduser()
     if values.name == 'rendered':
         source = rendered.render_folder(source)
@@ -53,7 +56,9 @@ def main(argv: list[str]) -> int:
         min_seconds=values.min_seconds, missing_audio=values.missing_audio, csv=values.csv)
     prepared = builder.is_prepared()
     if prepared:
-        builder.check_settings()
+        builder.check_settings(source)
+    else:
+        files.make_folder(values.dataset_dir, '--dataset_dir')
     builder.download_and_prepare(
         download_dir=builder.work_folder(), download_config=tfds.download.DownloadConfig(
             manual_dir=source, beam_options=options, try_download_gcs=False))
@@ -69,7 +74,9 @@ def _beam_options(text: str):
     except ImportError as error:
         raise ValueError('--beam_pipeline_options needs Apache Beam: pip install -r '
                          'requirements-beam.txt, or leave it out') from error
-    return PipelineOptions(flags=[f'--{option}' for option in text.split(',') if option])
+    # Beam passes over what it does not know, so also over a runner with four dashes.
+    options = [option.strip().lstrip('-') for option in text.split(',')]
+    return PipelineOptions(flags=[f'--{option}' for option in options if option])
 
 
 if __name__ == '__main__':

@@ -64,6 +64,8 @@ class DataConfig:
             raise ValueError(f'data.fraction={self.fraction} must be above 0 and at most 1')
         if not 0 <= self.colour_jitter < 1:
             raise ValueError(f'data.colour_jitter={self.colour_jitter} must be in [0, 1)')
+        if not 1 <= self.frame_rate <= 1000:
+            raise ValueError(f'data.frame_rate={self.frame_rate} must be in [1, 1000]')
         if self.missing_audio not in ('silence', 'skip'):
             raise ValueError(
                 f"data.missing_audio={self.missing_audio!r} must be 'silence' or 'skip'")

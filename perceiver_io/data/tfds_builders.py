@@ -8,6 +8,7 @@ gigabyte, and begin again after an interruption.
 import collections
 import csv
 import dataclasses
+import errno
 import functools
 import io
 import json
@@ -78,7 +79,8 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
 
     def _download_and_prepare(self, dl_manager: tfds.download.DownloadManager,
                               download_config: tfds.download.DownloadConfig) -> None:
-        listing = self._list(pathlib.Path(dl_manager.manual_dir))
+        source = pathlib.Path(dl_manager.manual_dir)
+        listing = self._list(source)
         print(f'found {listing.kind}')
         for note in listing.notes:
             print(note)
@@ -94,10 +96,13 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 done = _run_with_beam(work, shards, download_config)
             else:
                 done = work.run(shards, self._workers)
-            self._put_into_place(listing, shards, done)
+            self._put_into_place(source, listing, shards, done)
 
-    def check_settings(self) -> None:
-        """ValueError where this dataset was prepared before, with other settings."""
+    def check_settings(self, source: pathlib.Path) -> None:
+        """ValueError where this dataset was prepared before, of other clips or otherwise."""
+        if self.info.metadata['source'] != str(source.resolve()):
+            raise ValueError(f'{self.data_path} was prepared from {self.info.metadata["source"]}, '
+                             f'not from {source}: give another --dataset_dir, or delete it')
         before, now = self.info.metadata['settings'], dataclasses.asdict(self._settings)
         if before != now:
             raise ValueError(f'{self.data_path} was prepared with {before}, not with {now}: give '
@@ -132,7 +137,8 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             if path.name != own.name:
                 shutil.rmtree(path)
 
-    def _put_into_place(self, listing: trees.Listing, shards: Sequence[Sequence[trees.Listed]],
+    def _put_into_place(self, source: pathlib.Path, listing: trees.Listing,
+                        shards: Sequence[Sequence[trees.Listed]],
                         done: Sequence[preparation.Shard]) -> None:
         folder = pathlib.Path(self.data_path)
         rejects = [reject for shard in done for reject in shard.rejects]
@@ -156,13 +162,14 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 filename_template=template))
         if not split_infos:
             reasons = collections.Counter(each.reason for each in rejects)
-            raise ValueError('no clip can be used: ' + ', '.join(
-                f'{count} {reason}' for reason, count in reasons.most_common())
-                + '; give another folder or other settings')
+            found = ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
+            raise ValueError(f'no clip can be used: {found or "none is listed"}; give another '
+                             'folder or other settings')
         _write_rejects(folder / 'rejects.csv', rejects)
         self.info.set_splits(tfds.core.SplitDict(split_infos))
-        self.info.metadata.update(counts=counts, settings=dataclasses.asdict(self._settings),
-                                  found=listing.kind, notes=list(listing.notes))
+        self.info.metadata.update(
+            counts=counts, settings=dataclasses.asdict(self._settings), found=listing.kind,
+            notes=list(listing.notes), source=str(source.resolve()))
 
 
 class Kinetics700_2020(ClipsBuilder):  # noqa: N801, TFDS's name of it is the class's
@@ -217,10 +224,14 @@ def _write_shard(path: pathlib.Path, records: Iterator[tuple[preparation.Example
     encoder = features(classes)
     serializer = example_serializer.ExampleSerializer(encoder.get_serialized_info())
     serialized = (
-        (index, serializer.serialize_example(encoder.encode_example(
-            example._asdict() | {'media': media})))
+        # Deterministic: otherwise the order of the features is another in every process.
+        (index, serializer.get_tf_example(encoder.encode_example(
+            example._asdict() | {'media': media})).SerializeToString(deterministic=True))
         for index, (example, media) in enumerate(records))
-    file_adapters.ArrayRecordFileAdapter.write_examples(path, serialized)
+    try:
+        file_adapters.ArrayRecordFileAdapter.write_examples(path, serialized)
+    except RuntimeError as error:  # so says ArrayRecord that a disk is full, say
+        raise OSError(errno.EIO, f'cannot write a shard: {error}') from error
 
 
 def _run_with_beam(work: preparation.Work, shards: Sequence[Sequence[trees.Listed]],

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from perceiver_io.data import folder, kinetics
@@ -98,7 +98,12 @@ def list_kinetics(root: str | os.PathLike, csv: str = 'labels.csv') -> Listing:
     if not any(clip.path for clip in clips):
         raise ValueError(f'no clip in {root}: its folders train, val and test (or videos_train, '
                          'videos_val), or a list `path label_index` in train.csv, must name some')
-    if all(clip.reason == 'unknown class' for clip in clips if clip.path):
+    there = [clip for clip in clips if clip.path]
+    if all(clip.reason == 'unknown class' for clip in there):
+        if len(there) < len(clips):  # annotated ones are missing
+            raise ValueError(f'the annotations know no clip in {root} by its name, '
+                             f'{_stem(there[0].path)} for one: name them YOUTUBEID_SSSSSS_EEEEEE, '
+                             'with the seconds of start and end in six digits')
         raise ValueError(f'nothing says which class the clips in {root} are of: put the annotation '
                          'CSVs (train.csv, val.csv, test.csv) into its folder annotations')
     return Listing(kind, _ordered(_without_duplicates(clips)), CLASSES, tuple(notes))
@@ -139,19 +144,29 @@ def _from_folders(root: pathlib.Path, tables: kinetics.Tables):
     return kind, clips, notes + _counted(counts)
 
 
-def _files(folders: list[pathlib.Path], counts: collections.Counter
-           ) -> Iterator[tuple[str, str]]:
-    """(name of the class folder or '', path) of each media file, in order."""
+def _files(folders: Iterable[str | os.PathLike], counts: collections.Counter,
+           class_folder: str = '', outer: Set[str] = frozenset()) -> Iterator[tuple[str, str]]:
+    """(name of the class folder or '', path) of each media file, in order, however deep.
+
+    The class folder is the innermost that a class is called like, or else the outermost.
+    """
     for place in folders:
+        above = {*outer, os.path.realpath(place)}
         for entry in _scan(place):
-            is_class = not _is_media(entry.name) and entry.is_dir()
-            for file in _scan(entry.path) if is_class else [entry]:
-                if file.name.startswith('.') or entry.name.startswith('.'):
-                    counts['hidden'] += 1
-                elif not _is_media(file.name):
-                    counts['other'] += 1
-                else:
-                    yield entry.name if is_class else '', file.path
+            is_folder = not _is_media(entry.name) and entry.is_dir()
+            if entry.name.startswith('.'):
+                counts['hidden'] += 1
+            elif is_folder and os.path.realpath(entry.path) in above:
+                counts['loops'] += 1
+            elif is_folder:
+                inner = entry.name
+                if kinetics.class_index(inner) is None and class_folder:
+                    inner = class_folder  # a part of it
+                yield from _files([entry.path], counts, inner, above)
+            elif not _is_media(entry.name):
+                counts['other'] += 1
+            else:
+                yield class_folder, entry.path
 
 
 def _scan(place: str | os.PathLike) -> list[os.DirEntry]:
@@ -233,6 +248,7 @@ def _classified(clip: Listed, labels: list[str], otherwise: str = '') -> Listed:
 def _counted(counts: collections.Counter) -> list[str]:
     texts = {'hidden': 'hidden files, such as those of macOS, are passed over',
              'other': 'files of no media format are passed over',
+             'loops': 'links to a folder that they lie in are passed over',
              'disagree': 'clips are given two classes: the folder\'s name counts, then the '
                          'annotations, then the list'}
     return [f'{counts[key]} {text}' for key, text in texts.items() if counts[key]]

@@ -15,9 +15,14 @@ from typing import Any
 from perceiver_io.formats.refusal import Refused, quoted
 
 _DAMAGED = 'it is damaged, or no pickle of arrays'
+_LONGEST = 1_000_000  # instructions; an array takes some forty
 _MARKS = 100  # open at a time: one for each dict or tuple within another
 
 Call = Callable[[tuple], Any]
+
+
+class Stranger(Refused):
+    """It names what its reader does not know."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +57,14 @@ def read(data: bytes, calls: Mapping[str, Call], persistent: Call | None = None)
         persistent: the same for references to what lies outside the pickle; None refuses them.
 
     Raises:
-        Refused: it names something else, or is damaged.
+        Stranger: it names something else.
+        Refused: it is damaged.
     """
     machine, end = _Machine(calls, persistent), 0
     try:
-        for instruction, argument, position in pickletools.genops(data):
+        for count, (instruction, argument, position) in enumerate(pickletools.genops(data)):
+            if count == _LONGEST:
+                raise Refused(f'its pickle has more than {_LONGEST:,} instructions: no weights do')
             machine.step(instruction.name, argument)
             end = position + 1
     except Refused:
@@ -128,8 +136,15 @@ class _Machine:
         value, key = self._pop(), self._pop()
         self._set(key, value)
 
-    def _set_items(self, _) -> None:
+    def _dict(self, _) -> None:
         items = self._pop_mark()
+        self._stack.append(Dict())
+        self._update(items)
+
+    def _set_items(self, _) -> None:
+        self._update(self._pop_mark())
+
+    def _update(self, items: list) -> None:
         if len(items) % 2:
             raise Refused(_DAMAGED)
         for key, value in zip(items[::2], items[1::2]):
@@ -153,7 +168,7 @@ class _Machine:
     def _name(self, module: str, name: str) -> None:
         full = f'{module}.{name}'
         if full not in self._calls:
-            raise Refused(
+            raise Stranger(
                 f'its pickle names {quoted(full)}, which is not needed to read arrays and might '
                 'do anything: nothing was run')
         self._stack.append(Name(full))
@@ -178,15 +193,15 @@ class _Machine:
             raise Refused(_DAMAGED)
 
 
-_VALUES = {'INT', 'BININT', 'BININT1', 'BININT2', 'LONG1', 'SHORT_BINUNICODE', 'BINUNICODE',
-           'BINUNICODE8', 'SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8', 'BYTEARRAY8'}
+_VALUES = {'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'UNICODE', 'SHORT_BINUNICODE',
+           'BINUNICODE', 'BINUNICODE8', 'SHORT_BINBYTES', 'BINBYTES', 'BINBYTES8', 'BYTEARRAY8'}
 _CONSTANTS = {'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False,
               'EMPTY_TUPLE': tuple, 'EMPTY_DICT': Dict}
 _TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
-_PUTS = {'MEMOIZE', 'BINPUT', 'LONG_BINPUT'}
-_GETS = {'BINGET', 'LONG_BINGET'}
+_PUTS = {'MEMOIZE', 'PUT', 'BINPUT', 'LONG_BINPUT'}
+_GETS = {'GET', 'BINGET', 'LONG_BINGET'}
 _INSTRUCTIONS = {
-    'MARK': _Machine._mark, 'TUPLE': _Machine._tuple, 'SETITEM': _Machine._set_item,
-    'SETITEMS': _Machine._set_items, 'GLOBAL': _Machine._global,
+    'MARK': _Machine._mark, 'TUPLE': _Machine._tuple, 'DICT': _Machine._dict,
+    'SETITEM': _Machine._set_item, 'SETITEMS': _Machine._set_items, 'GLOBAL': _Machine._global,
     'STACK_GLOBAL': _Machine._stack_global, 'REDUCE': _Machine._reduce, 'BUILD': _Machine._build,
     'BINPERSID': _Machine._persistent_id, 'STOP': _Machine._stop}

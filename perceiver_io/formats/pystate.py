@@ -11,7 +11,10 @@ import numpy as np
 
 from perceiver_io import files
 from perceiver_io.formats import inert_pickle
-from perceiver_io.formats.refusal import Refused, about, checked, quoted
+from perceiver_io.formats.refusal import Refused, about, check_file, checked, quoted
+
+# Of a pickle: protocol 2 and later; a dict in protocols 0 and 1; a name.
+STARTS = (b'\x80', b'(', b'}', b'c')
 
 Params = Mapping[str, Mapping[str, np.ndarray]]
 
@@ -19,10 +22,11 @@ Params = Mapping[str, Mapping[str, np.ndarray]]
 def read_pystate(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
     """{module: {name: float32}}; ValueError, in one line, where the file is anything else."""
     with about(path):
+        check_file(path)
         data = pathlib.Path(path).read_bytes()
-        if data[:1] != b'\x80':
+        if data[:1] not in STARTS:
             raise Refused('it is no pickle, as a .pystate file must be: ' + guess(data[:9]))
-        tree = inert_pickle.read(data, _CALLS)
+        tree = inert_pickle.read(data, CALLS)
         if not isinstance(tree, dict):
             raise Refused('it is no {module: {name: array}}')
         for module, leaves in tree.items():
@@ -143,7 +147,7 @@ def _never(_) -> None:
     raise Refused('it calls numpy.ndarray, which reading arrays does not need: nothing was run')
 
 
-_CALLS = {
+CALLS = {
     'numpy.dtype': _DType, 'numpy.ndarray': _never, '_codecs.encode': _encode,
     'collections.OrderedDict': _dict,
     # What Haiku gave in 2021, and before.

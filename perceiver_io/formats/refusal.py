@@ -1,10 +1,17 @@
 """How a file is refused: in one line that names the file and what is wrong with it."""
 
 import contextlib
+import json
 import os
+import pathlib
+import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+
+LARGEST = 4 << 30  # bytes of a file of weights: fifty times the released ones
+_LARGEST_JSON = 8 << 20  # bytes: a config with the names of a hundred thousand classes
 
 
 class Refused(ValueError):
@@ -23,6 +30,30 @@ def about(path: str | os.PathLike) -> Iterator[None]:
 def quoted(text: str) -> str:
     """A string out of a file, fit for a line: without line breaks, and cut where it is long."""
     return repr(text[:80])
+
+
+def is_name(value: Any) -> bool:
+    """Whether it is a string that can be shown in a line, of any script."""
+    return isinstance(value, str) and not any(
+        unicodedata.category(letter) in ('Cc', 'Cs', 'Zl', 'Zp') for letter in value)
+
+
+def check_file(path: str | os.PathLike, largest: int = LARGEST) -> None:
+    """Raises Refused where reading would never end, or take all memory."""
+    if not os.path.isfile(path):
+        raise Refused('it is no file')
+    size = os.path.getsize(path)
+    if size > largest:
+        raise Refused(f'it has {size:,} bytes, and nothing that is read here more than {largest:,}')
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What is in a JSON file; Refused where it is none."""
+    check_file(path, _LARGEST_JSON)
+    try:
+        return json.loads(pathlib.Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Refused('it is no JSON') from error
 
 
 def checked(names: Sequence[str], arrays: Sequence[np.ndarray], size: int) -> list[np.ndarray]:

@@ -14,16 +14,21 @@ import safetensors.numpy
 
 from perceiver_io import files
 from perceiver_io.formats.pystate import guess
-from perceiver_io.formats.refusal import Refused, about, checked, quoted
+from perceiver_io.formats.refusal import Refused, about, check_file, checked, quoted
+
+_LONGEST_HEADER = 8 << 20  # bytes: some ten thousand arrays
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """{name: float32}; ValueError, in one line, where the file is anything else."""
     with about(path):
+        check_file(path)
         with open(path, 'rb') as file:
             start = file.read(9)
         if start[8:9] != b'{':
             raise Refused('it is no safetensors file: ' + guess(start))
+        if int.from_bytes(start[:8], 'little') > _LONGEST_HEADER:
+            raise Refused('it is damaged, or holds far more than weights: its header is too long')
         try:
             arrays = _read(path)
         except safetensors.SafetensorError as error:

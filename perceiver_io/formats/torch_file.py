@@ -4,18 +4,20 @@ Read without torch. The zip is not compressed, so that a small file cannot becom
 """
 
 import dataclasses
+import io
 import math
 import os
+import pathlib
 import zipfile
 import zlib
 from typing import Any
 
 import numpy as np
 
-from perceiver_io.formats import inert_pickle
-from perceiver_io.formats.pystate import guess
-from perceiver_io.formats.refusal import Refused, about, checked, quoted
+from perceiver_io.formats import inert_pickle, pystate
+from perceiver_io.formats.refusal import LARGEST, Refused, about, check_file, checked, quoted
 
+_LONGEST_DIRECTORY = 4 << 20  # bytes of a zip's: some ten thousand entries
 _DAMAGED_TENSOR = 'a tensor in it is damaged'
 _STORAGES = ('Float', 'Half', 'BFloat16', 'Double', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
 
@@ -37,12 +39,16 @@ class _Storage:
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """{name: float32} of a state dict; ValueError, in one line, where the file is anything else."""
     with about(path):
+        check_file(path)
         with open(path, 'rb') as file:
             start = file.read(9)
         if start[:4] != b'PK\x03\x04':
+            if start[:1] in pystate.STARTS:
+                _name_strangers(path)
             raise Refused(_not_a_zip(start))
-        archive = _Archive(path)
-        tree = inert_pickle.read(archive.read('data.pkl'), _CALLS, archive.storage)
+        with _File(path) as file:
+            archive = _Archive(file)
+            tree = inert_pickle.read(archive.read('data.pkl'), _CALLS, archive.storage)
         if not isinstance(tree, dict):
             raise Refused('it is no state dict, {name: tensor}')
         for name, tensor in tree.items():
@@ -53,23 +59,38 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return dict(zip(tree, arrays))
 
 
+class _File(io.FileIO):
+    """A file of which no more than `most` bytes are read at a time."""
+
+    most = _LONGEST_DIRECTORY
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > self.most:
+            raise Refused('its zip archive has far more entries than weights need')
+        return super().read(size)
+
+
 class _Archive:
     """The entries of the zip, under their folder, and the storages made of them."""
 
-    def __init__(self, path: str | os.PathLike):
-        self._path = path
+    def __init__(self, file: _File):
         self._storages = {}
         try:
-            with zipfile.ZipFile(path) as archive:
-                entries = archive.infolist()
+            self._archive = zipfile.ZipFile(file)
+        except Refused:
+            raise
         except _ZIP_ERRORS as error:
             raise Refused('it is a damaged zip archive') from error
+        file.most = LARGEST
+        entries = self._archive.infolist()
         names = [entry.filename for entry in entries]
         if len(set(names)) < len(names):
             raise Refused('its zip archive has two entries of one name')
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise Refused('its zip archive is compressed, which torch never does')
-        if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+        if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
             raise Refused('its zip archive declares more bytes than the file has')
         pickles = [name for name in names if name.rsplit('/')[-1] == 'data.pkl']
         if len(pickles) != 1:
@@ -80,8 +101,7 @@ class _Archive:
 
     def read(self, name: str) -> bytes:
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                return archive.read(self._folder + name)
+            return self._archive.read(self._folder + name)
         except KeyError as error:
             raise Refused(f'its zip archive lacks {quoted(name)}') from error
         except _ZIP_ERRORS as error:
@@ -114,7 +134,17 @@ def _not_a_zip(start: bytes) -> str:
     if start[:2] == b'\x80\x02':
         return ('it is no zip archive, as torch has saved since 1.6: load it there and save it '
                 'again')
-    return 'it is no zip archive, as torch saves: ' + guess(start)
+    return 'it is no zip archive, as torch saves: ' + pystate.guess(start)
+
+
+def _name_strangers(path: str | os.PathLike) -> None:
+    """Raises Stranger where a bare pickle names what no weights need."""
+    try:
+        inert_pickle.read(pathlib.Path(path).read_bytes(), pystate.CALLS | _CALLS)
+    except inert_pickle.Stranger:
+        raise
+    except Refused:  # it is refused for what it is
+        pass
 
 
 def _rebuild_tensor(arguments: tuple) -> _Tensor:
