@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from perceiver_io.attention import ACTIVATIONS, Affine, CrossAttentionWeights, LayerNorm
 from perceiver_io.separable import centre
 
-# The hidden layer, 1,026 wide, is taken as a multiple of this and the rest: on 2 CPU cores a product
-# of 1,024 columns ran at 0.34 TFLOP/s and one of 1,026 at 0.29.
+# The hidden layer, 1,026 wide, is taken as a multiple of this and the rest: on 2 CPU cores a
+# product of 1,024 columns ran at 0.34 TFLOP/s and one of 1,026 at 0.29.
 EVEN = 128
 
 
