@@ -14,9 +14,10 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, reconstruct  # noqa: E402
-from perceiver_io import Autoencoder, checkpoints, load  # noqa: E402
-from perceiver_io.clip import to_float  # noqa: E402
-from perceiver_io.data import loader, sources  # noqa: E402
+from perceiver_io import Autoencoder, load
+from perceiver_io.checkpoints import runs
+from perceiver_io.clip import to_float
+from perceiver_io.data import loader, sources
 
 
 def main() -> None:
@@ -26,21 +27,29 @@ def main() -> None:
     parser.add_argument('--output', default='runs/benchmarks/bfloat16.json')
     args = parser.parse_args()
 
-    experiment = checkpoints.read_experiment(args.checkpoint)
+    experiment = runs.read_experiment(args.checkpoint)
     model, params = load(args.checkpoint)
     spec = experiment.clip_spec
-    clips = sources.open_source(experiment.data, experiment.data.eval_split, spec,
-                                needs_label=False)
+    clips = sources.open_source(
+        experiment.data, experiment.data.eval_split, spec, needs_label=False
+    )
     batch = next(loader.evaluation_batches(clips, spec, batch_size=args.clips))
     clip = to_float(batch.clip)
     low = Autoencoder(dataclasses.replace(model.config, dtype='bfloat16'))
-    ours, reference = (each.reconstruct(params, video=clip.video, audio=clip.audio)
-                       for each in (low, model))
-    rows = [{'modality': modality,
-             'PSNR to float32': reconstruct.psnr(*[getattr(output, modality)[batch.mask]
-                                                   for output in (ours, reference)]),
-             'deviation': float(getattr(reference, modality)[batch.mask].std())}
-            for modality in ('video', 'audio') if getattr(reference, modality) is not None]
+    ours, reference = (
+        each.reconstruct(params, video=clip.video, audio=clip.audio) for each in (low, model)
+    )
+    rows = [
+        {
+            'modality': modality,
+            'PSNR to float32': reconstruct.psnr(
+                *[getattr(output, modality)[batch.mask] for output in (ours, reference)]
+            ),
+            'deviation': float(getattr(reference, modality)[batch.mask].std()),
+        }
+        for modality in ('video', 'audio')
+        if getattr(reference, modality) is not None
+    ]
     measure.report(args.output, rows, clips=int(batch.mask.sum()))
 
 

@@ -32,8 +32,11 @@ LEAST_SECONDS = 9  # shorter clips are left out: whole-clip decoding would look 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--clips', help='folder of media files; rendered clips if not given')
-    parser.add_argument('--rival-python', default=sys.executable,
-                        help='the Python that decord and torchcodec are installed in')
+    parser.add_argument(
+        '--rival-python',
+        default=sys.executable,
+        help='the Python that decord and torchcodec are installed in',
+    )
     parser.add_argument('--workers', type=int, nargs='+', default=[1, 2])
     parser.add_argument('--threads', type=int, default=1, help='in each process')
     parser.add_argument('--count', type=int, default=240, help='clips in a run')
@@ -48,20 +51,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         sizes = make_clips(args.clips, folder)
-        ours = [sys.executable, __file__, f'--clips={folder}', f'--count={args.count}',
-                f'--threads={args.threads}']
+        ours = [
+            sys.executable,
+            __file__,
+            f'--clips={folder}',
+            f'--count={args.count}',
+            f'--threads={args.threads}',
+        ]
         rivals = [args.rival_python, ROOT / 'benchmarks' / 'input_rivals.py']
-        commands = {_ours(workers): (max(workers, 1), [*ours, f'--measure={workers}'])
-                    for workers in (0, *args.workers)}
-        commands |= {name: (1, [*rivals, name, folder, str(args.count // 4)])
-                     for name in ('decord', 'torchcodec')}
-        commands['whole clip'] = (1, [sys.executable, rivals[1], 'whole clip', folder,
-                                      str(args.count // 4)])
+        commands = {
+            _ours(workers): (max(workers, 1), [*ours, f'--measure={workers}'])
+            for workers in (0, *args.workers)
+        }
+        commands |= {
+            name: (1, [*rivals, name, folder, str(args.count // 4)])
+            for name in ('decord', 'torchcodec')
+        }
+        commands['whole clip'] = (
+            1,
+            [sys.executable, rivals[1], 'whole clip', folder, str(args.count // 4)],
+        )
         rows = compare(commands, args.runs)
 
     from benchmarks import measure  # brings JAX, which the measured processes do without
-    measure.report(args.output, rows, clips=len(sizes), cores=os.cpu_count(),
-                   megabytes_per_clip=statistics.mean(sizes) / 1e6, **scaling(rows))
+
+    measure.report(
+        args.output,
+        rows,
+        clips=len(sizes),
+        cores=os.cpu_count(),
+        megabytes_per_clip=statistics.mean(sizes) / 1e6,
+        **scaling(rows),
+    )
 
 
 def _ours(workers: int) -> str:
@@ -75,26 +96,37 @@ def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
         for name in list(found):
             cores, command = commands[name]
             done = subprocess.run(
-                [str(part) for part in command], capture_output=True, text=True,
-                preexec_fn=lambda cores=cores: os.sched_setaffinity(0, range(cores)))
+                [str(part) for part in command],
+                capture_output=True,
+                text=True,
+                preexec_fn=lambda cores=cores: os.sched_setaffinity(0, range(cores)),
+            )
             if done.returncode:
                 print(f'{name} left out: {(done.stderr.strip().splitlines() or ["?"])[-1]}')
                 del found[name]
                 continue
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
             print(f'{name}: {found[name][-1]["clips"] / found[name][-1]["seconds"]:.1f} clips/s')
-    return [{'reader': name, 'cores': commands[name][0],
-             'clips/s': statistics.median(one['clips'] / one['seconds'] for one in results),
-             'clips/cpu s': statistics.median(one['clips'] / one['cpu_seconds'] for one in results)}
-            for name, results in found.items()]
+    return [
+        {
+            'reader': name,
+            'cores': commands[name][0],
+            'clips/s': statistics.median(one['clips'] / one['seconds'] for one in results),
+            'clips/cpu s': statistics.median(one['clips'] / one['cpu_seconds'] for one in results),
+        }
+        for name, results in found.items()
+    ]
 
 
 def scaling(rows: list[dict]) -> dict[str, float]:
     """How many times as fast each number of workers is as one, each with a core of its own."""
     rates = {row['reader']: row['clips/s'] for row in rows}
     one = rates.get(_ours(1))
-    return {f'{row["cores"]} workers on {row["cores"]} cores over 1 on 1': row['clips/s'] / one
-            for row in rows if one and row['cores'] > 1}
+    return {
+        f'{row["cores"]} workers on {row["cores"]} cores over 1 on 1': row['clips/s'] / one
+        for row in rows
+        if one and row['cores'] > 1
+    }
 
 
 def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[str, float]:
@@ -105,15 +137,19 @@ def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[st
 
     spec = ClipSpec()
     source = open_source(DataConfig(source='tfds', path=folder), 'train', spec, needs_label=True)
-    batches = train_batches(source, spec, batch_size=BATCH, seed=0, workers=workers,
-                            threads=threads)
+    batches = train_batches(
+        source, spec, batch_size=BATCH, seed=0, workers=workers, threads=threads
+    )
     for _ in range(WARM_UP):
         next(batches)
     clock, processor = time.perf_counter(), processor_seconds()
     for _ in range(count // BATCH):
         next(batches)
-    return {'clips': count // BATCH * BATCH, 'seconds': time.perf_counter() - clock,
-            'cpu_seconds': processor_seconds() - processor}
+    return {
+        'clips': count // BATCH * BATCH,
+        'seconds': time.perf_counter() - clock,
+        'cpu_seconds': processor_seconds() - processor,
+    }
 
 
 def processor_seconds() -> float:
@@ -130,20 +166,26 @@ def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
     import tensorflow_datasets as tfds
 
     from perceiver_io.clip import ClipSpec
-    from perceiver_io.data import prepared, rendered, tfds_builders
+    from perceiver_io.data import prepared, rendered
+    from perceiver_io.data.prepare import tfds_builders
 
     if clips is None:
-        clips = rendered.render_folder(folder / 'rendered', train_clips=12, val_clips=1, size=256,
-                                       seconds=10.0) / 'train'
+        clips = (
+            rendered.render_folder(
+                folder / 'rendered', train_clips=12, val_clips=1, size=256, seconds=10.0
+            )
+            / 'train'
+        )
     with open(folder / 'labels.csv', 'w', newline='', encoding='utf-8') as file:
         table = csv.writer(file)
         table.writerow(['file', 'label', 'split'])
-        table.writerows([path.resolve(), 'any', 'train']
-                        for path in sorted(pathlib.Path(clips).iterdir()))
-    builder = tfds_builders.AvFolder(data_dir=folder, config='transcoded',
-                                     min_seconds=LEAST_SECONDS, missing_audio='skip')
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=folder))
+        table.writerows(
+            [path.resolve(), 'any', 'train'] for path in sorted(pathlib.Path(clips).iterdir())
+        )
+    builder = tfds_builders.AvFolder(
+        data_dir=folder, config='transcoded', min_seconds=LEAST_SECONDS, missing_audio='skip'
+    )
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
     print(builder.summary())
     records = prepared.open_prepared(folder, split='train', spec=ClipSpec()).records
     media = [record.load() for record in records]

@@ -32,7 +32,8 @@ def main() -> None:
         rows = read(folder, args)
 
     from benchmarks import measure  # brings JAX, whose memory is not meant
-    half = [row['megabytes'] for row in rows[len(rows) // 2:]]
+
+    half = [row['megabytes'] for row in rows[len(rows) // 2 :]]
     measure.report(args.output, rows, growth_in_the_second_half_mb=half[-1] - half[0])
 
 
@@ -45,14 +46,20 @@ def read(folder: str, args: argparse.Namespace) -> list[dict]:
     root = rendered.render_folder(folder, train_clips=60, val_clips=1, size=32, seconds=1.0)
     spec = ClipSpec(frames=4, height=32, width=32)
     source = folders.open_folder(root, split='train', spec=spec)
-    batches = loader.train_batches(source, spec, batch_size=BATCH, seed=0, workers=args.workers,
-                                   threads=args.threads)
+    batches = loader.train_batches(
+        source, spec, batch_size=BATCH, seed=0, workers=args.workers, threads=args.threads
+    )
     start, rows = time.perf_counter(), []
     for count in range(BATCH, args.examples + 1, BATCH):
         next(batches)
         if count % args.every == 0:
-            rows.append({'examples': count, 'megabytes': resident_megabytes(),
-                         'seconds': time.perf_counter() - start})
+            rows.append(
+                {
+                    'examples': count,
+                    'megabytes': resident_megabytes(),
+                    'seconds': time.perf_counter() - start,
+                }
+            )
             print(rows[-1], flush=True)
     batches.close()
     return rows
@@ -61,8 +68,7 @@ def read(folder: str, args: argparse.Namespace) -> list[dict]:
 def resident_megabytes() -> float:
     """Of this process and its children; Linux only."""
     processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-    pages = sum(int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1])
-                for pid in processes)
+    pages = sum(int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1]) for pid in processes)
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 

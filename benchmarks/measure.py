@@ -36,8 +36,7 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], runs: int) -> dict[s
         for name, function in functions.items():
             clock, processor = time.perf_counter(), time.process_time()
             jax.block_until_ready(function())
-            times[name].append(
-                (time.perf_counter() - clock, time.process_time() - processor))
+            times[name].append((time.perf_counter() - clock, time.process_time() - processor))
     return {name: Times(*np.median(one, axis=0).tolist()) for name, one in times.items()}
 
 
@@ -83,8 +82,9 @@ def _read_program(text: str) -> tuple[dict, dict, str]:
                 if trips is None:
                     raise ValueError(f'the loop {called} has no known trip count')
                 calls[current].append((called, int(trips[1])))
-            calls[current] += [(called, 1) for called in re.findall(
-                r'(?:calls|to_apply)=%?([\w.\-]+)', line)]
+            calls[current] += [
+                (called, 1) for called in re.findall(r'(?:calls|to_apply)=%?([\w.\-]+)', line)
+            ]
     return computations, calls, entry
 
 
@@ -117,7 +117,8 @@ def environment() -> dict[str, str]:
         'processor': f'{os.cpu_count()} x {_processor()}',
         'load': ' '.join(f'{load:.1f}' for load in os.getloadavg()),
         'versions': f'python {platform.python_version()}, jax {jax.__version__}, '
-                    f'jaxlib {jaxlib.__version__}, numpy {np.__version__}'}
+        f'jaxlib {jaxlib.__version__}, numpy {np.__version__}',
+    }
 
 
 def _processor() -> str:
@@ -135,8 +136,12 @@ def report(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]], **more: A
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_cell(row.get(name)) for name in columns] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    print('\n' + '\n'.join(
-        '  '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in cells))
+    print(
+        '\n'
+        + '\n'.join(
+            '  '.join(cell.rjust(width) for cell, width in zip(row, widths)) for row in cells
+        )
+    )
     for name, value in (environment() | more).items():
         print(f'{name}: {value}')
     print(f'written to {path}')

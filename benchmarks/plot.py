@@ -9,8 +9,9 @@ from matplotlib import pyplot
 matplotlib.use('agg')
 
 
-def log_log_plots(path: str | os.PathLike,
-                  plots: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> None:
+def log_log_plots(
+    path: str | os.PathLike, plots: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+) -> None:
     """Writes one image with a plot for each title, of lines through positive points (x, y).
 
     Every line is drawn over its own x divided by its smallest, so that lines of different
@@ -18,7 +19,8 @@ def log_log_plots(path: str | os.PathLike,
     """
     rows = -(-len(plots) // 2)
     figure, axes = pyplot.subplots(
-        rows, 2, figsize=(10, 4 * rows), layout='constrained', squeeze=False)
+        rows, 2, figsize=(10, 4 * rows), layout='constrained', squeeze=False
+    )
     for (title, lines), axis in zip(plots.items(), axes.flat):
         for name, points in lines.items():
             x, y = zip(*points)

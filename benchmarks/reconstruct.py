@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure  # noqa: E402
-from perceiver_io import Autoencoder, AutoencoderConfig  # noqa: E402
+from perceiver_io import Autoencoder, AutoencoderConfig
 
 NOTEBOOK_CHUNKS = 128
 
@@ -37,11 +37,14 @@ def main() -> None:
     args = parser.parse_args()
 
     config = AutoencoderConfig(
-        frames=args.frames, height=args.size, width=args.size, latents=args.latents)
+        frames=args.frames, height=args.size, width=args.size, latents=args.latents
+    )
     params = random_params(config)
     rng = np.random.default_rng(0)
-    clip = dict(video=rng.random((1, *config.video_shape, 3), np.float32),
-                audio=2 * rng.random((1, config.samples, 1), np.float32) - 1)
+    clip = dict(
+        video=rng.random((1, *config.video_shape, 3), np.float32),
+        audio=2 * rng.random((1, config.samples, 1), np.float32) - 1,
+    )
 
     programs = {}
     for attention in ('exact', 'plain'):
@@ -57,31 +60,43 @@ def main() -> None:
         return functools.partial(programs[name], params, clip, *more)
 
     times = measure.interleaved(
-        {name: run(name, 5) if 'notebook' in name else run(name) for name in programs}, args.runs)
+        {name: run(name, 5) if 'notebook' in name else run(name) for name in programs}, args.runs
+    )
     notebook = times['plain, notebook float32']
     times['plain, notebook float32'] = measure.Times(*[NOTEBOOK_CHUNKS * time for time in notebook])
 
     rows = []
     for name, program in programs.items():
         exact = times['exact ' + name.split()[-1]]
-        rows.append({
-            'way': name, **times[name]._asdict(), 'extrapolated': 'notebook' in name,
-            'exact is faster by': times[name].seconds / exact.seconds,
-            'in cpu': times[name].cpu_seconds / exact.cpu_seconds,
-            **measure.memory(program)})
-    outputs = {name: program(params, clip) for name, program in programs.items()
-               if 'notebook' not in name}
+        rows.append(
+            {
+                'way': name,
+                **times[name]._asdict(),
+                'extrapolated': 'notebook' in name,
+                'exact is faster by': times[name].seconds / exact.seconds,
+                'in cpu': times[name].cpu_seconds / exact.cpu_seconds,
+                **measure.memory(program),
+            }
+        )
+    outputs = {
+        name: program(params, clip) for name, program in programs.items() if 'notebook' not in name
+    }
     reference = outputs['exact float32']
-    differences = jax.tree.map(lambda one, other: float(jnp.abs(one - other).max()),
-                               reference, outputs['plain, once float32'])
+    differences = jax.tree.map(
+        lambda one, other: float(jnp.abs(one - other).max()),
+        reference,
+        outputs['plain, once float32'],
+    )
     measure.report(
-        args.output, rows,
+        args.output,
+        rows,
         psnr_bfloat16_video=psnr(outputs['exact bfloat16'].video, reference.video),
         psnr_bfloat16_audio=psnr(outputs['exact bfloat16'].audio, reference.audio),
         psnr_bfloat16_video_plain=psnr(outputs['plain, once bfloat16'].video, reference.video),
         largest_difference_from_plain=max(differences),
         deviation_of_video=float(reference.video.std()),
-        deviation_of_audio=float(reference.audio.std()))
+        deviation_of_audio=float(reference.audio.std()),
+    )
 
 
 def random_params(config: AutoencoderConfig) -> dict:
@@ -89,9 +104,13 @@ def random_params(config: AutoencoderConfig) -> dict:
     params = Autoencoder(config).init(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)
-    return jax.tree.unflatten(tree, [
-        leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32) if leaf.ndim == 1 else leaf
-        for leaf in leaves])
+    return jax.tree.unflatten(
+        tree,
+        [
+            leaf + 0.1 * rng.standard_normal(leaf.shape, np.float32) if leaf.ndim == 1 else leaf
+            for leaf in leaves
+        ],
+    )
 
 
 def whole_clip(model: Autoencoder):
@@ -106,8 +125,12 @@ def one_chunk(model: Autoencoder):
     @jax.jit
     def apply(params, clip, chunk):
         latents = model.encode(params, **clip)
-        return model.decode(params, latents, video_index=chunk * pixels + jnp.arange(pixels),
-                            audio_index=chunk * patches + jnp.arange(patches))
+        return model.decode(
+            params,
+            latents,
+            video_index=chunk * pixels + jnp.arange(pixels),
+            audio_index=chunk * patches + jnp.arange(patches),
+        )
 
     return apply
 

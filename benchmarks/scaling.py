@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, reconstruct, train_step  # noqa: E402
 from benchmarks.plot import log_log_plots  # noqa: E402
-from perceiver_io import Autoencoder, AutoencoderConfig  # noqa: E402
+from perceiver_io import Autoencoder, AutoencoderConfig
 
 RANGES = {  # what grows: the values, and the config of one
     'pixels': ((112, 160, 224, 320, 448), lambda size: dict(height=size, width=size)),
@@ -42,33 +42,51 @@ def main() -> None:
 
     measures = [name for name in rows[0] if name not in ('grows', 'count')]
     slopes = {
-        grows: {name: slope([row for row in rows if row['grows'] == grows], name)
-                for name in measures} for grows in args.grows}
+        grows: {
+            name: slope([row for row in rows if row['grows'] == grows], name) for name in measures
+        }
+        for grows in args.grows
+    }
     measure.report(args.output, rows, slopes=slopes)
     picture = pathlib.Path(args.output).with_suffix('.png')
-    log_log_plots(picture, {
-        name: {f'{grows}, slope {slopes[grows][name]:.2f}':
-               [(row['count'], row[name]) for row in rows if row['grows'] == grows]
-               for grows in args.grows}
-        for name in measures})
+    log_log_plots(
+        picture,
+        {
+            name: {
+                f'{grows}, slope {slopes[grows][name]:.2f}': [
+                    (row['count'], row[name]) for row in rows if row['grows'] == grows
+                ]
+                for grows in args.grows
+            }
+            for name in measures
+        },
+    )
     print(f'drawn in {picture}')
 
 
 def measure_one(config: AutoencoderConfig, runs: int) -> dict[str, float]:
     model = Autoencoder(config)
     params = reconstruct.random_params(config)
-    clip = dict(video=np.zeros((1, *config.video_shape, 3), np.float32),
-                audio=np.zeros((1, config.samples, 1), np.float32))
+    clip = dict(
+        video=np.zeros((1, *config.video_shape, 3), np.float32),
+        audio=np.zeros((1, config.samples, 1), np.float32),
+    )
     whole = reconstruct.whole_clip(model).lower(params, clip).compile()
     step, state, batch = train_step.prepare(config, 1)
     step = step.lower(state, batch).compile()
-    times = measure.interleaved({
-        'reconstruct': lambda: whole(params, clip),
-        'train step': train_step.Repeated(step, state, batch)}, runs)
-    return {'reconstruct cpu s': times['reconstruct'].cpu_seconds,
-            'reconstruct mb': measure.memory(whole)['temporary_mb'],
-            'train step cpu s': times['train step'].cpu_seconds,
-            'train step mb': measure.memory(step)['temporary_mb']}
+    times = measure.interleaved(
+        {
+            'reconstruct': lambda: whole(params, clip),
+            'train step': train_step.Repeated(step, state, batch),
+        },
+        runs,
+    )
+    return {
+        'reconstruct cpu s': times['reconstruct'].cpu_seconds,
+        'reconstruct mb': measure.memory(whole)['temporary_mb'],
+        'train step cpu s': times['train step'].cpu_seconds,
+        'train step mb': measure.memory(step)['temporary_mb'],
+    }
 
 
 def slope(rows: list[dict], name: str) -> float:

@@ -15,8 +15,10 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure  # noqa: E402
-from perceiver_io.clip import ClipSpec  # noqa: E402
-from perceiver_io.data import media, sampling, transcode  # noqa: E402
+from perceiver_io.clip import ClipSpec
+from perceiver_io.data import sampling
+from perceiver_io.data.prepare import transcode
+from perceiver_io.media import reader
 
 FORMS = {'transcoded': transcode.Settings(), 'original': transcode.Settings(keep_original=True)}
 WINDOWS = 4  # of each clip
@@ -49,7 +51,8 @@ def main() -> None:
         tasks = {}
         for name, settings in FORMS.items():
             tasks['prepare', name] = lambda settings=settings: [
-                transcode.store(path, settings, folder) for path in sources]
+                transcode.store(path, settings, folder) for path in sources
+            ]
             tasks['read', name] = lambda name=name: read_windows(stored[name])
         times = measure.interleaved(tasks, args.runs)
 
@@ -59,11 +62,18 @@ def main() -> None:
             seconds = sum(seconds for _, seconds in stored[name])
             preparing = times['prepare', name].cpu_seconds
             reading = times['read', name].cpu_seconds / (len(sources) * WINDOWS)
-            rows.append({
-                'form': name, 'clips': len(sources), 'seconds a clip': seconds / len(sources),
-                'MB a clip': size / len(sources), 'MB per 10 s': 10 * size / seconds,
-                'prepared clips/s': len(sources) / preparing,
-                'prepared 10 s/s': seconds / 10 / preparing, 'windows/s': 1 / reading})
+            rows.append(
+                {
+                    'form': name,
+                    'clips': len(sources),
+                    'seconds a clip': seconds / len(sources),
+                    'MB a clip': size / len(sources),
+                    'MB per 10 s': 10 * size / seconds,
+                    'prepared clips/s': len(sources) / preparing,
+                    'prepared 10 s/s': seconds / 10 / preparing,
+                    'windows/s': 1 / reading,
+                }
+            )
     measure.report(args.output, rows)
 
 
@@ -72,7 +82,7 @@ def read_windows(clips: list[tuple[pathlib.Path, float]]) -> None:
     spec = ClipSpec()
     for path, seconds in clips:
         for start in sampling.uniform_starts(seconds, spec, WINDOWS):
-            media.read_window(path, start, spec)
+            reader.read_window(path, start, spec)
 
 
 if __name__ == '__main__':

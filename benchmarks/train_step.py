@@ -17,8 +17,11 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure  # noqa: E402
-from perceiver_io import Autoencoder, AutoencoderConfig, Clip, losses, sharding, steps  # noqa: E402
-from perceiver_io.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
+from perceiver_io import Autoencoder, AutoencoderConfig, Clip
+from perceiver_io.distributed import sharding
+from perceiver_io.metrics import losses
+from perceiver_io.training import steps
+from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer
 
 SAMPLING = steps.SamplingConfig()  # 512 pixels, 512 audio patches, half of the labels hidden
 
@@ -32,8 +35,12 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=224, help='height and width')
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
     parser.add_argument('--remat', action='store_true', help='the exact path with remat')
-    parser.add_argument('--plain-gigabytes', type=float, default=12,
-                        help='plain steps with more temporary memory are not run')
+    parser.add_argument(
+        '--plain-gigabytes',
+        type=float,
+        default=12,
+        help='plain steps with more temporary memory are not run',
+    )
     parser.add_argument('--output', default='runs/benchmarks/train_step.json')
     args = parser.parse_args()
 
@@ -41,17 +48,25 @@ def main() -> None:
     rows = []
     for latents in args.latents:
         for batch in args.batch:
-            config = AutoencoderConfig(frames=args.frames, height=args.size, width=args.size,
-                                       latents=latents, dtype=args.dtype)
+            config = AutoencoderConfig(
+                frames=args.frames,
+                height=args.size,
+                width=args.size,
+                latents=latents,
+                dtype=args.dtype,
+            )
             rows += compare(config, batch, args, peak)
     measure.report(args.output, rows, matmul_peak_tflops=peak and peak / 1e12)
 
 
-def compare(config: AutoencoderConfig, batch: int, args: argparse.Namespace,
-            peak: float | None) -> list[dict]:
+def compare(
+    config: AutoencoderConfig, batch: int, args: argparse.Namespace, peak: float | None
+) -> list[dict]:
     """A row for each path."""
-    configs = {'exact': dataclasses.replace(config, remat=args.remat),
-               'plain': dataclasses.replace(config, attention='plain')}
+    configs = {
+        'exact': dataclasses.replace(config, remat=args.remat),
+        'plain': dataclasses.replace(config, attention='plain'),
+    }
     runs, rows = {}, {}
     for name, one in configs.items():
         step, state, clip = prepare(one, batch)
@@ -59,10 +74,17 @@ def compare(config: AutoencoderConfig, batch: int, args: argparse.Namespace,
         memory = measure.memory(compiled)['temporary_mb']
         if name == 'exact' or memory < 1000 * args.plain_gigabytes:
             runs[name] = Repeated(compiled, state, clip)
-        rows[name] = {'latents': config.latents, 'batch': batch, 'path': name, 'seconds': None,
-                      'cpu_seconds': None, 'examples/s': None, 'temporary_mb': memory,
-                      'GFLOP/example': program_flops(one, batch) / batch / 1e9,
-                      'by hand': hand_count(one, batch) / batch / 1e9}
+        rows[name] = {
+            'latents': config.latents,
+            'batch': batch,
+            'path': name,
+            'seconds': None,
+            'cpu_seconds': None,
+            'examples/s': None,
+            'temporary_mb': memory,
+            'GFLOP/example': program_flops(one, batch) / batch / 1e9,
+            'by hand': hand_count(one, batch) / batch / 1e9,
+        }
     times = measure.interleaved(runs, args.runs)
     for name, time in times.items():
         rows[name] |= time._asdict() | {'examples/s': batch / time.seconds}
@@ -91,12 +113,14 @@ def prepare(config: AutoencoderConfig, batch: int) -> tuple:
     mesh = sharding.make_mesh(sharding.MeshConfig(data=1), jax.devices()[:1])
     model, optimizer = Autoencoder(config), make_optimizer(OptimizerConfig(), 1000)
     step = steps.make_train_step(
-        model, optimizer, losses.LossWeights(), SAMPLING, seed=0, mesh=mesh)
+        model, optimizer, losses.LossWeights(), SAMPLING, seed=0, mesh=mesh
+    )
     rng = np.random.default_rng(0)
     clip = Clip(
         video=rng.integers(0, 256, (batch, *config.video_shape, 3), np.uint8),
         audio=rng.integers(-32768, 32768, (batch, config.samples, 1), np.int16),
-        label=rng.integers(0, config.classes, batch, np.int32))
+        label=rng.integers(0, config.classes, batch, np.int32),
+    )
     return step, steps.init_state(model, optimizer, 0, mesh), sharding.put_clip(clip, mesh)
 
 
@@ -106,12 +130,17 @@ def program_flops(config: AutoencoderConfig, batch: int) -> float:
         model = Autoencoder(config)
         loss = steps.make_loss(model, losses.LossWeights(), SAMPLING)
         params = jax.eval_shape(model.init, jax.random.key(0))
-        clip = Clip(*[jax.ShapeDtypeStruct((batch, *shape), np.float32) for shape in (
-            (*config.video_shape, 3), (config.samples, 1))],
-            label=jax.ShapeDtypeStruct((batch,), np.int32))
+        clip = Clip(
+            *[
+                jax.ShapeDtypeStruct((batch, *shape), np.float32)
+                for shape in ((*config.video_shape, 3), (config.samples, 1))
+            ],
+            label=jax.ShapeDtypeStruct((batch,), np.int32),
+        )
         gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=2)
         return measure.matmul_flops(
-            gradient.lower(params, clip, 0, jax.ShapeDtypeStruct((), np.int32)).compile())
+            gradient.lower(params, clip, 0, jax.ShapeDtypeStruct((), np.int32)).compile()
+        )
 
 
 def hand_count(config: AutoencoderConfig, batch: int) -> float:
@@ -123,8 +152,11 @@ def hand_count(config: AutoencoderConfig, batch: int) -> float:
     """
     n, d, width = config.latents, config.latent_channels, config.token_channels
     video_tokens, audio_tokens = config.video_tokens_position.size, config.audio_patches
-    queries = (min(SAMPLING.video_queries, config.video_query_position.size)
-               + min(SAMPLING.audio_queries, config.audio_patches) + 1)
+    queries = (
+        min(SAMPLING.video_queries, config.video_query_position.size)
+        + min(SAMPLING.audio_queries, config.audio_patches)
+        + 1
+    )
     q_width, out = config.query_channels, config.decoder_channels
     exact = config.attention == 'exact'
 

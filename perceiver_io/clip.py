@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from perceiver_io.errors import UserError
+
 Array = Any  # numpy or JAX: this module must not import JAX, the data workers use it too
 
 
@@ -71,13 +73,14 @@ class ClipSpec:
     def __post_init__(self):
         for name in ('frames', 'height', 'width', 'frame_rate', 'sample_rate'):
             if getattr(self, name) < 1:
-                raise ValueError(f'{name}={getattr(self, name)} must be at least 1')
+                raise UserError(f'{name}={getattr(self, name)} must be at least 1')
         if self.sample_rate % self.frame_rate:
-            raise ValueError(
+            raise UserError(
                 f'sample_rate={self.sample_rate} must be a multiple of '
-                f'frame_rate={self.frame_rate}, so that a frame is a whole number of samples')
+                f'frame_rate={self.frame_rate}, so that a frame is a whole number of samples'
+            )
         if not (self.video or self.audio):
-            raise ValueError('a clip needs video or audio: set one of them to True')
+            raise UserError('a clip needs video or audio: set one of them to True')
 
     @property
     def samples_per_frame(self) -> int:

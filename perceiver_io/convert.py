@@ -17,16 +17,18 @@ from collections.abc import Sequence
 
 import jax
 
-from perceiver_io import checkpoints, cli, trained
-from perceiver_io.loading import load_checkpoint
-from perceiver_io.trained import Loaded
+from perceiver_io import cli
+from perceiver_io.checkpoints import runs, weight_files
+from perceiver_io.checkpoints.loading import load_checkpoint
+from perceiver_io.checkpoints.weight_files import Loaded
+from perceiver_io.errors import UserError
 
 _SAFETENSORS = 'model.safetensors'
 
 
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 3:
-        raise ValueError('convert takes two names: python -m perceiver_io.convert SRC DST')
+        raise UserError('convert takes two names: python -m perceiver_io.convert SRC DST')
     convert(*arguments[1:])
 
 
@@ -34,13 +36,13 @@ def convert(source: str | os.PathLike, target: str | os.PathLike) -> list[pathli
     """Reads a checkpoint and writes it in another form; says what it wrote, and returns the paths.
 
     Raises:
-        ValueError: `source` cannot be read, `target` is there already, or its form cannot hold this
+        UserError: `source` cannot be read, `target` is there already, or its form cannot hold this
             model.
     """
     target = pathlib.Path(target)
     write = _writer(target)
     if target.exists():
-        raise ValueError(f'{target} is there already: choose another name, or remove it first')
+        raise UserError(f'{target} is there already: choose another name, or remove it first')
     loaded = load_checkpoint(source)
     loaded = loaded._replace(params=jax.device_get(loaded.params))
     written = write(target, loaded)
@@ -54,19 +56,21 @@ def convert(source: str | os.PathLike, target: str | os.PathLike) -> list[pathli
 def _writer(target: pathlib.Path):
     """The function that writes the form that the name asks for."""
     if target.suffix == '.pystate':
-        return trained.write_pystate
+        return weight_files.write_pystate
     if target.name == _SAFETENSORS:
-        return trained.write_transformers
+        return weight_files.write_transformers
     if target.suffix in ('.safetensors', '.bin', '.json', '.pt', '.pth', '.npz', '.pkl'):
-        raise ValueError(f'{target} is no form to convert to: name it x.pystate, '
-                         f'DIR/{_SAFETENSORS}, or DIR for a folder like that of a run')
+        raise UserError(
+            f'{target} is no form to convert to: name it x.pystate, '
+            f'DIR/{_SAFETENSORS}, or DIR for a folder like that of a run'
+        )
     return _write_run
 
 
 def _write_run(target: pathlib.Path, loaded: Loaded) -> list[pathlib.Path]:
-    checkpoints.check_run(target, loaded.experiment)
-    checkpoints.start_run(target, loaded.experiment, loaded.classes)
-    checkpoints.save_params(target, loaded.params, loaded.step or 0)
+    runs.check_run(target, loaded.experiment)
+    runs.start_run(target, loaded.experiment, loaded.classes)
+    runs.save_params(target, loaded.params, loaded.step or 0)
     return [target]
 
 

@@ -13,15 +13,20 @@ from collections.abc import Sequence
 import tqdm
 from absl import flags
 
-from perceiver_io import cli, files, loading, reconstruction
-from perceiver_io.autoencoder import Autoencoder
-from perceiver_io.latents_file import LatentsReader
+from perceiver_io import cli, files
+from perceiver_io.checkpoints import loading
+from perceiver_io.errors import UserError
+from perceiver_io.inference import reconstruction
+from perceiver_io.inference.latents_file import LatentsReader
+from perceiver_io.models.autoencoder import Autoencoder
 
 
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2:
-        raise ValueError('name one file of latents, as in python -m perceiver_io.decode '
-                         'latents.npz --checkpoint=DIR --output=OUT')
+        raise UserError(
+            'name one file of latents, as in python -m perceiver_io.decode '
+            'latents.npz --checkpoint=DIR --output=OUT'
+        )
     values = flags.FLAGS
     decode_file(arguments[1], values.checkpoint, values.output, batch_size=values.batch_size)
 
@@ -32,8 +37,13 @@ def define_flags() -> None:
     flags.DEFINE_integer('batch_size', 4, 'Windows decoded at a time.', lower_bound=1)
 
 
-def decode_file(latents: str | os.PathLike, checkpoint: str | os.PathLike,
-                output: str | os.PathLike, *, batch_size: int = 4) -> list[pathlib.Path]:
+def decode_file(
+    latents: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    batch_size: int = 4,
+) -> list[pathlib.Path]:
     """Decodes every window and writes the clips, in bounded memory.
 
     Args:
@@ -47,20 +57,23 @@ def decode_file(latents: str | os.PathLike, checkpoint: str | os.PathLike,
         The paths of the clips.
 
     Raises:
-        ValueError: the file is damaged, or its latents are of another size than the model's.
+        UserError: the file is damaged, or its latents are of another size than the model's.
     """
     reader = LatentsReader(latents)
     output = files.make_folder(output, '--output')
     loaded = loading.load_checkpoint(checkpoint)
     config, spec = loaded.config, loaded.experiment.clip_spec
     if reader.shape != (config.latents, config.latent_channels):
-        raise ValueError(
+        raise UserError(
             f'{latents} has latents {reader.shape} and the model of {checkpoint} '
             f'{(config.latents, config.latent_channels)}: give the --checkpoint that made them, '
-            f'{reader.model.get("checkpoint")!r}')
+            f'{reader.model.get("checkpoint")!r}'
+        )
     if not 1 <= reader.frames.min() <= reader.frames.max() <= config.frames:
-        raise ValueError(f'{latents} has windows of up to {reader.frames.max()} frames and the '
-                         f'model of {checkpoint} {config.frames}: give the one that made them')
+        raise UserError(
+            f'{latents} has windows of up to {reader.frames.max()} frames and the '
+            f'model of {checkpoint} {config.frames}: give the one that made them'
+        )
     step = reconstruction.make_decode_step(Autoencoder(config))
 
     stems = reconstruction.output_stems(reader.names, output)
@@ -70,8 +83,15 @@ def decode_file(latents: str | os.PathLike, checkpoint: str | os.PathLike,
             path = output / f'{stems[index]}.mp4'
             reconstruction.write_windows(
                 reconstruction.reconstruct_windows(
-                    step, loaded.params, ((window, real) for _, window, real in windows), spec,
-                    batch_size), spec, alone=path)
+                    step,
+                    loaded.params,
+                    ((window, real) for _, window, real in windows),
+                    spec,
+                    batch_size,
+                ),
+                spec,
+                alone=path,
+            )
             written.append(path)
             progress.write(f'{reader.names[index]}: {path}')
     return written

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from perceiver_io.errors import UserError
+
 
 def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
-    """The folder, made if it is not there; ValueError, naming `flag`, if it cannot be written."""
+    """The folder, made if it is not there; UserError, naming `flag`, if it cannot be written."""
     folder = pathlib.Path(path)
     probe = folder / f'.writable.{os.getpid()}'
     try:
@@ -20,8 +22,9 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(
-            f'{flag}={path} cannot be written ({error.strerror}): choose another folder') from error
+        raise UserError(
+            f'{flag}={path} cannot be written ({error.strerror}): choose another folder'
+        ) from error
     return folder
 
 
@@ -54,6 +57,7 @@ def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     None becomes an empty cell; floats keep six digits.
     """
+
     def cell(value):
         return f'{value:.6g}' if isinstance(value, float | np.floating) else value
 

@@ -28,13 +28,15 @@ class Augmentation:
         if self.flip and rng.random() < 0.5:
             video = np.ascontiguousarray(video[:, :, ::-1])
         if self.colour_jitter:
-            video = jitter_colour(video, *rng.uniform(
-                1 - self.colour_jitter, 1 + self.colour_jitter, 3))
+            video = jitter_colour(
+                video, *rng.uniform(1 - self.colour_jitter, 1 + self.colour_jitter, 3)
+            )
         return video
 
 
-def jitter_colour(video: np.ndarray, brightness: float, contrast: float,
-                  saturation: float) -> np.ndarray:
+def jitter_colour(
+    video: np.ndarray, brightness: float, contrast: float, saturation: float
+) -> np.ndarray:
     """Scales the colours of a clip: 1 leaves as it is, 0 takes away.
 
     Args:

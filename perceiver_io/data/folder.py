@@ -11,7 +11,6 @@ from typing import NamedTuple
 import tqdm
 
 from perceiver_io.clip import ClipSpec
-from perceiver_io.data import media
 from perceiver_io.data.records import (
     Record,
     Source,
@@ -21,6 +20,8 @@ from perceiver_io.data.records import (
     none_usable,
     unusable,
 )
+from perceiver_io.errors import UserError
+from perceiver_io.media import reader
 
 SPLITS = ('train', 'val', 'test')
 _ALIASES = {'validate': 'val', 'validation': 'val'}
@@ -35,10 +36,19 @@ class Row(NamedTuple):
     split: str
 
 
-def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike = 'labels.csv',
-                spec: ClipSpec, classes: Sequence[str] | None = None,
-                only: Sequence[str] = (), fraction: float = 1.0, missing_audio: str = 'silence',
-                needs_label: bool = True, progress: bool = True) -> Source:
+def open_folder(
+    root: str | os.PathLike,
+    *,
+    split: str,
+    csv: str | os.PathLike = 'labels.csv',
+    spec: ClipSpec,
+    classes: Sequence[str] | None = None,
+    only: Sequence[str] = (),
+    fraction: float = 1.0,
+    missing_audio: str = 'silence',
+    needs_label: bool = True,
+    progress: bool = True,
+) -> Source:
     """Reads the CSV, and probes every file of a split.
 
     The CSV has a header, a column `file` with paths relative to `root`, a column `label`, and
@@ -65,13 +75,13 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
         in `skipped`, each with its reason.
 
     Raises:
-        ValueError: the folder, the CSV, a column or every usable file is missing, or the CSV
+        UserError: the folder, the CSV, a column or every usable file is missing, or the CSV
             contradicts itself; the message says what to change.
     """
     root = pathlib.Path(root).expanduser()
     split = _ALIASES.get(split, split)
     if split not in SPLITS:
-        raise ValueError(f'{split=} must be one of {", ".join(SPLITS)}')
+        raise UserError(f'{split=} must be one of {", ".join(SPLITS)}')
     check_missing_audio(missing_audio)
     table = _table(root, csv)
     rows = read_rows(table, needs_label)
@@ -85,17 +95,29 @@ def open_folder(root: str | os.PathLike, *, split: str, csv: str | os.PathLike =
             return f'its class {row.label!r} is unknown' if row.label else 'it has no label'
         path = root / row.name
         try:
-            info = media.probe(path)
-        except (media.UnreadableMedia, OSError) as error:
+            info = reader.probe(path)
+        except (reader.UnreadableMedia, OSError) as error:
             return str(error)
         reason = unusable(info.has_video, info.has_audio, info.seconds, spec, missing_audio)
         return reason or Record(str(path), row.name, label, info.seconds, info.has_audio)
 
-    rows = [row for row in rows if row.split == split and (not only or row.label in only)
-            and in_fraction(row.name, fraction)]
+    rows = [
+        row
+        for row in rows
+        if row.split == split
+        and (not only or row.label in only)
+        and in_fraction(row.name, fraction)
+    ]
     with futures.ThreadPoolExecutor(_PROBE_THREADS) as pool:
-        found = list(tqdm.tqdm(pool.map(examine, rows), f'probing {split} clips', len(rows),
-                               unit='clip', disable=not progress))
+        found = list(
+            tqdm.tqdm(
+                pool.map(examine, rows),
+                f'probing {split} clips',
+                len(rows),
+                unit='clip',
+                disable=not progress,
+            )
+        )
     records = tuple(each for each in found if isinstance(each, Record))
     skipped = tuple((row.name, each) for row, each in zip(rows, found) if isinstance(each, str))
     if not records:
@@ -114,14 +136,14 @@ def _classes(rows: Sequence[Row]) -> list[str]:
 
 def _table(root: pathlib.Path, csv: str | os.PathLike) -> pathlib.Path:
     if not root.is_dir():
-        raise ValueError(f'no folder {root}: give the folder that holds the clips')
+        raise UserError(f'no folder {root}: give the folder that holds the clips')
     return root / pathlib.Path(csv).expanduser()
 
 
 def read_rows(table: pathlib.Path, needs_label: bool) -> list[Row]:
     """All rows of the CSV, of every split, as `open_folder` describes it."""
     if not table.is_file():
-        raise ValueError(f'no CSV {table}: write one with the columns file,label[,split]')
+        raise UserError(f'no CSV {table}: write one with the columns file,label[,split]')
     rows = {}
     try:
         with open(table, newline='', encoding='utf-8-sig') as file:
@@ -129,31 +151,37 @@ def read_rows(table: pathlib.Path, needs_label: bool) -> list[Row]:
             columns = reader.fieldnames or ()
             for column in ('file', 'label') if needs_label else ('file',):
                 if column not in columns:
-                    raise ValueError(f'{table} has no column {column!r}, its first line is '
-                                     f'{",".join(columns)!r}: start it with file,label[,split]')
+                    raise UserError(
+                        f'{table} has no column {column!r}, its first line is '
+                        f'{",".join(columns)!r}: start it with file,label[,split]'
+                    )
             for cells in reader:
                 row = _read_row(cells, f'line {reader.line_num} of {table}')
                 if row.name in rows:
-                    raise ValueError(f'line {reader.line_num} of {table} lists {row.name!r} a '
-                                     'second time: keep one of the two')
+                    raise UserError(
+                        f'line {reader.line_num} of {table} lists {row.name!r} a '
+                        'second time: keep one of the two'
+                    )
                 rows[row.name] = row
     except (UnicodeDecodeError, csv_module.Error) as error:
-        raise ValueError(f'{table} is not a CSV in UTF-8: {error}') from error
+        raise UserError(f'{table} is not a CSV in UTF-8: {error}') from error
     return list(rows.values())
 
 
 def _read_row(cells: dict, place: str) -> Row:
     if None in cells:
-        raise ValueError(f'{place} has more cells than the header: put names that contain a comma '
-                         'in double quotes')
+        raise UserError(
+            f'{place} has more cells than the header: put names that contain a comma '
+            'in double quotes'
+        )
     name = cells['file']
     if not name:
-        raise ValueError(f'{place} names no file: name one, or delete the line')
+        raise UserError(f'{place} names no file: name one, or delete the line')
     if 'split' in cells:
         split = (cells['split'] or '').strip()
         split = _ALIASES.get(split, split)
         if split not in SPLITS:
-            raise ValueError(f'{place} has {split=}: write one of {", ".join(SPLITS)}')
+            raise UserError(f'{place} has {split=}: write one of {", ".join(SPLITS)}')
     else:
         split = 'val' if zlib.crc32(name.encode()) % 10 == 0 else 'train'
     return Row(name, (cells.get('label') or '').strip(), split)

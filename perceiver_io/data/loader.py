@@ -17,9 +17,11 @@ import numpy as np
 from absl import flags
 
 from perceiver_io.clip import Clip, ClipSpec
-from perceiver_io.data import media, sampling
+from perceiver_io.data import sampling
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.records import Record, Source
+from perceiver_io.errors import UserError
+from perceiver_io.media import reader
 
 _REASON_BYTES = 160
 _ATTEMPTS = 16  # clips tried for an example before giving up
@@ -59,10 +61,19 @@ class _Example(NamedTuple):
     reason: str = ''
 
 
-def train_batches(source: Source, spec: ClipSpec, *, batch_size: int, seed: int,
-                  first_step: int = 0, augmentation: Augmentation | None = None,
-                  workers: int = 0, threads: int = 4, process_index: int = 0,
-                  process_count: int = 1) -> Batches:
+def train_batches(
+    source: Source,
+    spec: ClipSpec,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    augmentation: Augmentation | None = None,
+    workers: int = 0,
+    threads: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batches:
     """Endless batches: every epoch all clips in another order, each with another random window.
 
     A clip that cannot be read is replaced by the next one in the source that can, and named in
@@ -84,27 +95,40 @@ def train_batches(source: Source, spec: ClipSpec, *, batch_size: int, seed: int,
         process_count: into how many parts batches are divided.
 
     Raises:
-        ValueError: an argument does not fit the others; or, while iterating, too many clips in a
+        UserError: an argument does not fit the others; or, while iterating, too many clips in a
             row cannot be read.
     """
     local_size = _local_size(batch_size, process_index, process_count)
     if first_step < 0 or seed < 0:
-        raise ValueError(f'{first_step=} and {seed=} must be at least 0')
+        raise UserError(f'{first_step=} and {seed=} must be at least 0')
     examples = (
         grain.MapDataset.range(len(source.records))
         .seed(seed)
         .shuffle()
         .repeat(None)
-        .random_map(functools.partial(
-            _random_example, source=source, spec=spec, augmentation=augmentation))
+        .random_map(
+            functools.partial(_random_example, source=source, spec=spec, augmentation=augmentation)
+        )
     )
-    return _batches(examples[first_step * batch_size + process_index::process_count],
-                    local_size, workers, threads)
+    return _batches(
+        examples[first_step * batch_size + process_index :: process_count],
+        local_size,
+        workers,
+        threads,
+    )
 
 
-def evaluation_batches(source: Source, spec: ClipSpec, *, batch_size: int,
-                       windows: int = 1, workers: int = 0, threads: int = 4,
-                       process_index: int = 0, process_count: int = 1) -> Batches:
+def evaluation_batches(
+    source: Source,
+    spec: ClipSpec,
+    *,
+    batch_size: int,
+    windows: int = 1,
+    workers: int = 0,
+    threads: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Batches:
     """Every window of every clip once, over all processes; see `train_batches` for the arguments.
 
     The windows of a clip are `sampling.uniform_starts`. All processes yield equally many batches;
@@ -113,10 +137,11 @@ def evaluation_batches(source: Source, spec: ClipSpec, *, batch_size: int,
     """
     local_size = _local_size(batch_size, process_index, process_count)
     if windows < 1:
-        raise ValueError(f'{windows=} must be at least 1')
+        raise UserError(f'{windows=} must be at least 1')
     batches = -(-len(source.records) * windows // batch_size)
     examples = grain.MapDataset.range(batches * batch_size).map(
-        functools.partial(_fixed_example, source=source, spec=spec, windows=windows))
+        functools.partial(_fixed_example, source=source, spec=spec, windows=windows)
+    )
     return _batches(examples[process_index::process_count], local_size, workers, threads)
 
 
@@ -124,22 +149,22 @@ def failures(batch: Batch, source: Source) -> list[tuple[str, str]]:
     """(name, reason) of the clips that belong in this batch but cannot be read."""
     return [
         (source.records[record].name, reason.tobytes().rstrip(b'\0').decode(errors='ignore'))
-        for record, reason in zip(batch.failed, batch.reason) if record >= 0
+        for record, reason in zip(batch.failed, batch.reason)
+        if record >= 0
     ]
 
 
 def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
     if not 0 <= process_index < process_count:
-        raise ValueError(f'{process_index=} must be at least 0 and below {process_count=}')
+        raise UserError(f'{process_index=} must be at least 0 and below {process_count=}')
     if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f'{batch_size=} must be a positive multiple of {process_count=}')
+        raise UserError(f'{batch_size=} must be a positive multiple of {process_count=}')
     return batch_size // process_count
 
 
-def _batches(examples: grain.MapDataset, size: int, workers: int,
-             threads: int) -> Batches:
+def _batches(examples: grain.MapDataset, size: int, workers: int, threads: int) -> Batches:
     if workers < 0 or threads < 1:
-        raise ValueError(f'{workers=} must be at least 0, and {threads=} at least 1')
+        raise UserError(f'{workers=} must be at least 0, and {threads=} at least 1')
     ahead = max(threads, -(-size // max(workers, 1)))  # all workers together read a batch ahead
     dataset = examples.to_iter_dataset(grain.ReadOptions(threads, ahead))
     if workers:
@@ -167,8 +192,14 @@ def _close_all() -> None:
         batches.close()
 
 
-def _random_example(index: int, rng: np.random.Generator, *, source: Source,
-                    spec: ClipSpec, augmentation: Augmentation | None) -> _Example:
+def _random_example(
+    index: int,
+    rng: np.random.Generator,
+    *,
+    source: Source,
+    spec: ClipSpec,
+    augmentation: Augmentation | None,
+) -> _Example:
     errors = []
     for attempt in range(min(_ATTEMPTS, len(source.records))):
         candidate = (index + attempt) % len(source.records)
@@ -176,19 +207,20 @@ def _random_example(index: int, rng: np.random.Generator, *, source: Source,
         start = sampling.random_start(rng, record.seconds, spec)
         try:
             clip = _read(record, start, spec)
-        except (media.UnreadableMedia, OSError) as error:
+        except (reader.UnreadableMedia, OSError) as error:
             errors.append(str(error))
             continue
         if augmentation is not None and clip.video is not None:
             clip = clip._replace(video=augmentation(clip.video, rng))
         example = _Example(clip, True, candidate, start)
         return example._replace(failed=index, reason=errors[0]) if errors else example
-    raise ValueError(f'cannot read {source.records[index].name} ({errors[0]}), nor the '
-                     f'{len(errors) - 1} clips after it: check the folder')
+    raise UserError(
+        f'cannot read {source.records[index].name} ({errors[0]}), nor the '
+        f'{len(errors) - 1} clips after it: check the folder'
+    )
 
 
-def _fixed_example(index: int, *, source: Source, spec: ClipSpec,
-                   windows: int) -> _Example:
+def _fixed_example(index: int, *, source: Source, spec: ClipSpec, windows: int) -> _Example:
     index, window = divmod(index, windows)
     if index >= len(source.records):
         return _Example(_zeros(spec), False, -1, 0.0)
@@ -196,19 +228,20 @@ def _fixed_example(index: int, *, source: Source, spec: ClipSpec,
     start = sampling.uniform_starts(record.seconds, spec, windows)[window]
     try:
         return _Example(_read(record, start, spec), True, index, start)
-    except (media.UnreadableMedia, OSError) as error:
+    except (reader.UnreadableMedia, OSError) as error:
         return _Example(_zeros(spec), False, index, start, index, str(error))
 
 
 def _read(record: Record, start: float, spec: ClipSpec) -> Clip:
-    return media.read_window(record.load(), start, spec)._replace(label=record.label)
+    return reader.read_window(record.load(), start, spec)._replace(label=record.label)
 
 
 def _zeros(spec: ClipSpec) -> Clip:
     return Clip(
         np.zeros((spec.frames, spec.height, spec.width, 3), np.uint8) if spec.video else None,
         np.zeros((spec.samples, 1), np.int16) if spec.audio else None,
-        -1)
+        -1,
+    )
 
 
 def _stack(examples: Sequence[_Example]) -> Batch:
@@ -217,10 +250,16 @@ def _stack(examples: Sequence[_Example]) -> Batch:
     reason = np.zeros((len(examples), _REASON_BYTES), np.uint8)
     for line, text in zip(reason, reasons):
         encoded = text.encode()[:_REASON_BYTES]
-        line[:len(encoded)] = np.frombuffer(encoded, np.uint8)
+        line[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     return Batch(
-        Clip(None if videos[0] is None else np.stack(videos),
-                  None if audios[0] is None else np.stack(audios),
-                  np.array(labels, np.int32)),
-        mask=np.array(masks), record=np.array(records, np.int32),
-        start=np.array(starts, np.float32), failed=np.array(failed, np.int32), reason=reason)
+        Clip(
+            None if videos[0] is None else np.stack(videos),
+            None if audios[0] is None else np.stack(audios),
+            np.array(labels, np.int32),
+        ),
+        mask=np.array(masks),
+        record=np.array(records, np.int32),
+        start=np.array(starts, np.float32),
+        failed=np.array(failed, np.int32),
+        reason=reason,
+    )

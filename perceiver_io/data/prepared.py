@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from perceiver_io.clip import ClipSpec
-from perceiver_io.data.media import UnreadableMedia
 from perceiver_io.data.records import (
     Record,
     Source,
@@ -24,14 +23,24 @@ from perceiver_io.data.records import (
     none_usable,
     unusable,
 )
+from perceiver_io.errors import UserError
+from perceiver_io.media.reader import UnreadableMedia
 
 _INFO = 'dataset_info.json'  # TFDS writes one into the folder of every dataset
 
 
-def open_prepared(root: str | os.PathLike, *, split: str, dataset: str = '', spec: ClipSpec,
-                  classes: Sequence[str] | None = None, only: Sequence[str] = (),
-                  fraction: float = 1.0, missing_audio: str = 'silence',
-                  needs_label: bool = True) -> Source:
+def open_prepared(
+    root: str | os.PathLike,
+    *,
+    split: str,
+    dataset: str = '',
+    spec: ClipSpec,
+    classes: Sequence[str] | None = None,
+    only: Sequence[str] = (),
+    fraction: float = 1.0,
+    missing_audio: str = 'silence',
+    needs_label: bool = True,
+) -> Source:
     """Opens a split. The arguments that are not named here are those of `folder.open_folder`.
 
     Args:
@@ -42,14 +51,15 @@ def open_prepared(root: str | os.PathLike, *, split: str, dataset: str = '', spe
         classes: the class of each index. By default those of the dataset.
 
     Raises:
-        ValueError: there is no such dataset or split, or nothing in it to use; says what to change.
+        UserError: there is no such dataset or split, or nothing in it to use; says what to change.
     """
     check_missing_audio(missing_audio)
     folder = find_dataset(root, dataset)
     builder = tfds.builder_from_directory(folder)
     if split not in builder.info.splits:
-        raise ValueError(f'{folder} has no {split=}: choose one of '
-                         f'{", ".join(sorted(builder.info.splits))}')
+        raise UserError(
+            f'{folder} has no {split=}: choose one of {", ".join(sorted(builder.info.splits))}'
+        )
     index = _Index.load(folder, split)
     own = builder.info.features['label'].names
     classes = choose_classes(own, classes, only)
@@ -62,8 +72,13 @@ def open_prepared(root: str | os.PathLike, *, split: str, dataset: str = '', spe
         chosen &= [in_fraction(name.decode(), fraction) for name in index.name]
     rows, skipped = [], []
     for row in np.flatnonzero(chosen):
-        reason = 'it has no label' if needs_label and labels[row] < 0 else unusable(
-            True, bool(index.has_audio[row]), float(index.seconds[row]), spec, missing_audio)
+        reason = (
+            'it has no label'
+            if needs_label and labels[row] < 0
+            else unusable(
+                True, bool(index.has_audio[row]), float(index.seconds[row]), spec, missing_audio
+            )
+        )
         if reason:
             skipped.append((index.name[row].decode(), reason))
         else:
@@ -80,7 +95,7 @@ def class_names(root: str | os.PathLike, dataset: str = '') -> list[str]:
 
 
 def find_dataset(root: str | os.PathLike, dataset: str = '') -> pathlib.Path:
-    """The folder of the dataset below `root` / `dataset`; ValueError if there is none.
+    """The folder of the dataset below `root` / `dataset`; UserError if there is none.
 
     Of a dataset that was prepared twice, transcoded and with the original files, the former counts.
     """
@@ -88,13 +103,20 @@ def find_dataset(root: str | os.PathLike, dataset: str = '') -> pathlib.Path:
     found = sorted(info.parent for info in (root / dataset).rglob(_INFO))
     if not found:
         others = sorted(str(info.parent.relative_to(root)) for info in root.rglob(_INFO))
-        raise ValueError(f'no prepared dataset in {root / dataset}: ' + (
-            f'set data.dataset to one of {", ".join(others)}' if others else
-            'make one with python -m perceiver_io.data.prepare'))
+        raise UserError(
+            f'no prepared dataset in {root / dataset}: '
+            + (
+                f'set data.dataset to one of {", ".join(others)}'
+                if others
+                else 'make one with python -m perceiver_io.prepare'
+            )
+        )
     transcoded = [folder for folder in found if 'transcoded' in folder.relative_to(root).parts]
     if len(found) > 1 and len(transcoded) != 1:
-        raise ValueError(f'{len(found)} prepared datasets in {root / dataset}: set data.dataset to '
-                         f'one of {", ".join(str(each.relative_to(root)) for each in found)}')
+        raise UserError(
+            f'{len(found)} prepared datasets in {root / dataset}: set data.dataset to '
+            f'one of {", ".join(str(each.relative_to(root)) for each in found)}'
+        )
     return found[0] if len(found) == 1 else transcoded[0]
 
 
@@ -115,9 +137,10 @@ class StoredClips(Sequence[Record]):
         self._index = _Index.load(folder, split)
         self._media = tfds.builder_from_directory(folder).as_data_source(split)
         if len(self._media) != len(self._index.name):
-            raise ValueError(
+            raise UserError(
                 f'the split {split!r} of {folder} has {len(self._media)} clips and its index '
-                f'{len(self._index.name)}: prepare it again')
+                f'{len(self._index.name)}: prepare it again'
+            )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -127,9 +150,13 @@ class StoredClips(Sequence[Record]):
             return StoredClips(self._folder, self._split, self._rows[place], self._labels[place])
         row = int(self._rows[place])
         index = self._index
-        return Record(_StoredClip(self._media, row), index.name[row].decode(),
-                      int(self._labels[place]), float(index.seconds[row]),
-                      bool(index.has_audio[row]))
+        return Record(
+            _StoredClip(self._media, row),
+            index.name[row].decode(),
+            int(self._labels[place]),
+            float(index.seconds[row]),
+            bool(index.has_audio[row]),
+        )
 
     def __reduce__(self):
         return StoredClips, (self._folder, self._split, self._rows, self._labels)
@@ -161,7 +188,11 @@ class _Index(NamedTuple):
     def load(cls, folder: pathlib.Path, split: str) -> '_Index':
         path = folder / f'index_{split}.npz'
         if not path.is_file():
-            raise ValueError(f'no {path}: prepare the dataset again')
+            raise UserError(f'no {path}: prepare the dataset again')
         with np.load(path, allow_pickle=False) as arrays:
-            return cls(np.char.encode(arrays['name'], 'utf-8'), arrays['label'],
-                       arrays['seconds'], arrays['has_audio'])
+            return cls(
+                np.char.encode(arrays['name'], 'utf-8'),
+                arrays['label'],
+                arrays['seconds'],
+                arrays['has_audio'],
+            )

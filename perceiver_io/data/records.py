@@ -8,6 +8,7 @@ from typing import Protocol
 
 from perceiver_io.clip import ClipSpec
 from perceiver_io.data import sampling
+from perceiver_io.errors import UserError
 
 
 class Stored(Protocol):
@@ -61,8 +62,9 @@ class Source:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def choose_classes(found: Sequence[str], settled: Sequence[str] | None,
-                   only: Sequence[str]) -> tuple[str, ...]:
+def choose_classes(
+    found: Sequence[str], settled: Sequence[str] | None, only: Sequence[str]
+) -> tuple[str, ...]:
     """The class of each index.
 
     Args:
@@ -77,22 +79,25 @@ def choose_classes(found: Sequence[str], settled: Sequence[str] | None,
     for name in only:
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1)
-            raise ValueError(f'data.classes has {name!r}, and no clip is of that class: '
-                             + (f'did you mean {near[0]!r}?' if near else 'leave it out'))
+            raise UserError(
+                f'data.classes has {name!r}, and no clip is of that class: '
+                + (f'did you mean {near[0]!r}?' if near else 'leave it out')
+            )
     if settled is None:
         settled = [name for name in found if not only or name in only]
     if len(set(settled)) < len(settled):
-        raise ValueError('classes names a class twice: each must have one index')
+        raise UserError('classes names a class twice: each must have one index')
     return tuple(settled)
 
 
 def check_missing_audio(missing_audio: str) -> None:
     if missing_audio not in ('silence', 'skip'):
-        raise ValueError(f"{missing_audio=} must be 'silence' or 'skip'")
+        raise UserError(f"{missing_audio=} must be 'silence' or 'skip'")
 
 
-def unusable(has_video: bool, has_audio: bool, seconds: float, spec: ClipSpec,
-             missing_audio: str) -> str | None:
+def unusable(
+    has_video: bool, has_audio: bool, seconds: float, spec: ClipSpec, missing_audio: str
+) -> str | None:
     """Why a clip that can be read is of no use for windows of `spec`; None if it is.
 
     `missing_audio` says what a clip without sound is, where sound is asked for: 'silence', or
@@ -113,11 +118,15 @@ def in_fraction(name: str, fraction: float) -> bool:
     return zlib.crc32(name.encode()) < fraction * 2**32
 
 
-def none_usable(where: str, skipped: Sequence[tuple[str, str]]) -> ValueError:
+def none_usable(where: str, skipped: Sequence[tuple[str, str]]) -> UserError:
     """The error to raise where a split has no record."""
     if not skipped:
-        return ValueError(f'{where} has no clip that is asked for: set another split, other '
-                          'data.classes or a larger data.fraction')
+        return UserError(
+            f'{where} has no clip that is asked for: set another split, other '
+            'data.classes or a larger data.fraction'
+        )
     reasons = '; '.join(f'{name}: {reason}' for name, reason in skipped[:3])
-    return ValueError(f'no usable clip in {where}: {len(skipped)} skipped '
-                      f'({reasons}{"; ..." if len(skipped) > 3 else ""})')
+    return UserError(
+        f'no usable clip in {where}: {len(skipped)} skipped '
+        f'({reasons}{"; ..." if len(skipped) > 3 else ""})'
+    )

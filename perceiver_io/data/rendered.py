@@ -15,7 +15,8 @@ from concurrent import futures
 import numpy as np
 import tqdm
 
-from perceiver_io.data import media_writer
+from perceiver_io.errors import UserError
+from perceiver_io.media import writer
 
 FRAME_RATE = 25
 SAMPLE_RATE = 44_100
@@ -91,8 +92,9 @@ def _bounce(start: float, speed: float, time: np.ndarray) -> np.ndarray:
     return 1 - np.abs((start + speed * time) % 2 - 1)
 
 
-def render_clip(class_index: int, rng: np.random.Generator, *, size: int = 64,
-                seconds: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+def render_clip(
+    class_index: int, rng: np.random.Generator, *, size: int = 64, seconds: float = 2.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws one clip.
 
     Args:
@@ -148,9 +150,16 @@ def _draw_colours(rng: np.random.Generator, pixels: np.ndarray) -> tuple[np.ndar
     return background, foreground
 
 
-def render_folder(cache_dir: str | os.PathLike, *, seed: int = 0, train_clips: int = 300,
-                  val_clips: int = 60, size: int = 64, seconds: float = 2.0,
-                  progress: bool = True) -> pathlib.Path:
+def render_folder(
+    cache_dir: str | os.PathLike,
+    *,
+    seed: int = 0,
+    train_clips: int = 300,
+    val_clips: int = 60,
+    size: int = 64,
+    seconds: float = 2.0,
+    progress: bool = True,
+) -> pathlib.Path:
     """Renders a data set once, and finds it again.
 
     The clips take turns through the classes. Each is drawn from (seed, split, index) alone, so
@@ -170,23 +179,30 @@ def render_folder(cache_dir: str | os.PathLike, *, seed: int = 0, train_clips: i
         `labels.csv` with the columns file, label and split, for `folder.open_folder`.
 
     Raises:
-        ValueError: a setting is out of range.
+        UserError: a setting is out of range.
         OSError: the folder cannot be written.
     """
     if min(train_clips, val_clips) < 1 or seed < 0 or size < 16 or seconds * FRAME_RATE < 1:
-        raise ValueError(
+        raise UserError(
             f'{train_clips=} and {val_clips=} must be at least 1, {seed=} at least 0, {size=} at '
-            f'least 16 pixels and {seconds=} at least one frame (1/{FRAME_RATE}): raise it')
+            f'least 16 pixels and {seconds=} at least one frame (1/{FRAME_RATE}): raise it'
+        )
     root = pathlib.Path(cache_dir).expanduser() / (
-        f'rendered_v{_VERSION}_seed{seed}_{train_clips}+{val_clips}_{size}px_{seconds:g}s')
+        f'rendered_v{_VERSION}_seed{seed}_{train_clips}+{val_clips}_{size}px_{seconds:g}s'
+    )
     table = root / 'labels.csv'
     if table.exists():  # written last
         return root
 
-    clips = [(split, index) for split, count in (('train', train_clips), ('val', val_clips))
-             for index in range(count)]
-    rows = [(f'{split}/{_class_name(index)}_{index:05d}.mp4', _class_name(index), split)
-            for split, index in clips]
+    clips = [
+        (split, index)
+        for split, count in (('train', train_clips), ('val', val_clips))
+        for index in range(count)
+    ]
+    rows = [
+        (f'{split}/{_class_name(index)}_{index:05d}.mp4', _class_name(index), split)
+        for split, index in clips
+    ]
     for split in ('train', 'val'):
         (root / split).mkdir(parents=True, exist_ok=True)
 
@@ -197,8 +213,13 @@ def render_folder(cache_dir: str | os.PathLike, *, seed: int = 0, train_clips: i
         split, index = clip
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
         video, audio = render_clip(index % len(CLASSES), rng, size=size, seconds=seconds)
-        media_writer.write_media(path, video, np.rint(audio * 32767).astype(np.int16),
-                                 frame_rate=FRAME_RATE, sample_rate=SAMPLE_RATE)
+        writer.write_media(
+            path,
+            video,
+            np.rint(audio * 32767).astype(np.int16),
+            frame_rate=FRAME_RATE,
+            sample_rate=SAMPLE_RATE,
+        )
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding releases the GIL
         done = pool.map(write, clips, rows)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from perceiver_io.clip import ClipSpec
+from perceiver_io.errors import UserError
 
 
 def fits(seconds: float, spec: ClipSpec) -> bool:
@@ -33,7 +34,7 @@ def uniform_starts(seconds: float, spec: ClipSpec, windows: int) -> list[float]:
     A single window is the one in the middle. Windows overlap where the clip is short.
     """
     if windows < 1:
-        raise ValueError(f'{windows=} must be at least 1')
+        raise UserError(f'{windows=} must be at least 1')
     if windows == 1:
         return [centre_start(seconds, spec)]
     frames = np.linspace(0, _latest_frame(seconds, spec), windows).round()
@@ -42,7 +43,9 @@ def uniform_starts(seconds: float, spec: ClipSpec, windows: int) -> list[float]:
 
 def _latest_frame(seconds: float, spec: ClipSpec) -> int:
     if not fits(seconds, spec):
-        raise ValueError(f'a clip of {seconds:.2f} s is shorter than a window of '
-                         f'{spec.seconds:.2f} s: leave it out, or set fewer frames')
+        raise UserError(
+            f'a clip of {seconds:.2f} s is shorter than a window of '
+            f'{spec.seconds:.2f} s: leave it out, or set fewer frames'
+        )
     lead = (seconds - spec.seconds) * spec.frame_rate
     return max(0, math.floor(lead + 1e-6))  # of a float just below a whole number too

@@ -7,6 +7,7 @@ from perceiver_io.clip import ClipSpec
 from perceiver_io.data import folder, rendered
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.records import Source, choose_classes
+from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +60,22 @@ class DataConfig:
 
     def __post_init__(self):
         if self.source not in ('rendered', 'folder', 'tfds'):
-            raise ValueError(f"data.source={self.source!r} must be 'rendered', 'folder' or 'tfds'")
+            raise UserError(f"data.source={self.source!r} must be 'rendered', 'folder' or 'tfds'")
         if not 0 < self.fraction <= 1:
-            raise ValueError(f'data.fraction={self.fraction} must be above 0 and at most 1')
+            raise UserError(f'data.fraction={self.fraction} must be above 0 and at most 1')
         if not 0 <= self.colour_jitter < 1:
-            raise ValueError(f'data.colour_jitter={self.colour_jitter} must be in [0, 1)')
+            raise UserError(f'data.colour_jitter={self.colour_jitter} must be in [0, 1)')
         if not 1 <= self.frame_rate <= 1000:
-            raise ValueError(f'data.frame_rate={self.frame_rate} must be in [1, 1000]')
+            raise UserError(f'data.frame_rate={self.frame_rate} must be in [1, 1000]')
         if self.missing_audio not in ('silence', 'skip'):
-            raise ValueError(
-                f"data.missing_audio={self.missing_audio!r} must be 'silence' or 'skip'")
+            raise UserError(
+                f"data.missing_audio={self.missing_audio!r} must be 'silence' or 'skip'"
+            )
         for name in ('eval_windows', 'threads', 'render_train', 'render_val'):
             if getattr(self, name) < 1:
-                raise ValueError(f'data.{name}={getattr(self, name)} must be at least 1')
+                raise UserError(f'data.{name}={getattr(self, name)} must be at least 1')
         if self.workers < 0:
-            raise ValueError(f'data.workers={self.workers} must not be negative')
+            raise UserError(f'data.workers={self.workers} must not be negative')
 
 
 def augmentation(config: DataConfig) -> Augmentation | None:
@@ -82,8 +84,15 @@ def augmentation(config: DataConfig) -> Augmentation | None:
     return None if chosen == Augmentation() else chosen
 
 
-def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: bool,
-                classes: tuple[str, ...] | None = None, training: bool = False) -> Source:
+def open_source(
+    config: DataConfig,
+    split: str,
+    spec: ClipSpec,
+    *,
+    needs_label: bool,
+    classes: tuple[str, ...] | None = None,
+    training: bool = False,
+) -> Source:
     """The clips of `split`, rendered first if they are to be.
 
     Args:
@@ -95,21 +104,34 @@ def open_source(config: DataConfig, split: str, spec: ClipSpec, *, needs_label: 
         training: whether `config.fraction` counts.
 
     Raises:
-        ValueError: there is no such folder, or nothing in it to use; says what to change.
+        UserError: there is no such folder, or nothing in it to use; says what to change.
     """
     _check_path(config)
     path, csv = config.path, config.csv
     if config.source == 'rendered':
-        path, csv = rendered.render_folder(
-            config.cache or files.cache_folder(), seed=config.render_seed,
-            train_clips=config.render_train, val_clips=config.render_val, size=config.render_size,
-            seconds=config.render_seconds), 'labels.csv'
+        path, csv = (
+            rendered.render_folder(
+                config.cache or files.cache_folder(),
+                seed=config.render_seed,
+                train_clips=config.render_train,
+                val_clips=config.render_val,
+                size=config.render_size,
+                seconds=config.render_seconds,
+            ),
+            'labels.csv',
+        )
     which = dict(
-        split=split, spec=spec, classes=classes, only=config.classes,
-        fraction=config.fraction if training else 1.0, missing_audio=config.missing_audio,
-        needs_label=needs_label)
+        split=split,
+        spec=spec,
+        classes=classes,
+        only=config.classes,
+        fraction=config.fraction if training else 1.0,
+        missing_audio=config.missing_audio,
+        needs_label=needs_label,
+    )
     if config.source == 'tfds':
-        from perceiver_io.data import prepared  # imports TFDS, which other sources do without
+        from perceiver_io.data import prepared
+
         return prepared.open_prepared(path, dataset=config.dataset, **which)
     return folder.open_folder(path, csv=csv, **which)
 
@@ -121,6 +143,7 @@ def class_names(config: DataConfig) -> tuple[str, ...]:
         found = sorted(rendered.CLASSES)
     elif config.source == 'tfds':
         from perceiver_io.data import prepared
+
         found = prepared.class_names(config.path, config.dataset)
     else:
         found = folder.class_names(config.path, config.csv)
@@ -130,4 +153,4 @@ def class_names(config: DataConfig) -> tuple[str, ...]:
 def _check_path(config: DataConfig) -> None:
     if config.source != 'rendered' and not config.path:
         holds = 'your files' if config.source == 'folder' else 'your prepared datasets'
-        raise ValueError(f'data.source={config.source!r} needs data.path, the folder of {holds}')
+        raise UserError(f'data.source={config.source!r} needs data.path, the folder of {holds}')

@@ -1,0 +1,1 @@
+"""Weights on disk: run checkpoints, released files, other libraries' files, conversions."""

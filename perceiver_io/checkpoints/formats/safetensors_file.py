@@ -1,0 +1,61 @@
+"""`model.safetensors`: a header of names, shapes and places in JSON, then the bytes.
+
+The format's own library reads it: its Rust checks every place against the file's size. It runs
+nothing; here is only checked what this project needs beyond that.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from perceiver_io import files
+from perceiver_io.checkpoints.formats.pystate import guess
+from perceiver_io.checkpoints.formats.refusal import (
+    InvalidFileError,
+    about,
+    check_file,
+    checked,
+    quoted,
+)
+
+_LONGEST_HEADER = 8 << 20  # bytes: some ten thousand arrays
+
+
+def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """{name: float32}; UserError, in one line, where the file is anything else."""
+    with about(path):
+        check_file(path)
+        with open(path, 'rb') as file:
+            start = file.read(9)
+        if start[8:9] != b'{':
+            raise InvalidFileError('it is no safetensors file: ' + guess(start))
+        if int.from_bytes(start[:8], 'little') > _LONGEST_HEADER:
+            raise InvalidFileError(
+                'it is damaged, or holds far more than weights: its header is too long'
+            )
+        try:
+            arrays = _read(path)
+        except safetensors.SafetensorError as error:
+            raise InvalidFileError(f'it is damaged ({quoted(str(error))})') from error
+        return dict(
+            zip(arrays, checked(list(arrays), list(arrays.values()), os.path.getsize(path)))
+        )
+
+
+def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    with safetensors.safe_open(path, framework='numpy') as file:
+        for name in file.keys():
+            dtype = file.get_slice(name).get_dtype()
+            if dtype != 'F32':
+                raise InvalidFileError(f'{quoted(name)} in it is {dtype}: save float32 weights')
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes float32 arrays so that the transformers library takes them for torch's."""
+    arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
+    files.write_bytes(pathlib.Path(path), safetensors.numpy.save(arrays, metadata={'format': 'pt'}))

@@ -1,0 +1,1 @@
+"""Preparing datasets: trees of clips to TFDS datasets."""

@@ -1,0 +1,181 @@
+"""One file to what a prepared dataset stores of it, or to the reason why it cannot be used."""
+
+import dataclasses
+import os
+import pathlib
+import uuid
+from typing import NamedTuple
+
+from perceiver_io.clip import ClipSpec
+from perceiver_io.errors import UserError
+from perceiver_io.media import reader
+from perceiver_io.media.containers import open_media, seeks_exactly
+from perceiver_io.media.writer import H264, MediaWriter
+
+FRAME_RATE = 25  # the paper's; at 48 kHz one frame is 1,920 samples
+SAMPLE_RATE = 48_000
+SHORT_SIDE = 256  # pixels, for random or centre crops of 224
+
+# Ours: windows are cheap to reach, frames need no later ones and are cheap to decode (no CABAC, no
+# deblocking), and bytes are the same everywhere.
+_H264 = H264(crf=20, preset='veryfast', tune='fastdecode', key_interval=12, b_frames=0, threads=1)
+_AUDIO_BIT_RATE = 96_000
+_CUT_OFF = 1.0  # seconds that may lack at the end of a file, by its header
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is stored and what is rejected.
+
+    Attributes:
+        keep_original: whether files are stored as they are, instead of transcoded.
+        min_seconds: shorter clips are rejected. The default is a window of the paper, 16 frames
+            at 25 frames/s: to ask for more would change what is evaluated.
+        missing_audio: what a clip without sound is: 'silence', or 'skip' to reject it.
+    """
+
+    keep_original: bool = False
+    min_seconds: float = 0.64
+    missing_audio: str = 'silence'
+
+    def __post_init__(self):
+        if not self.min_seconds >= 1 / FRAME_RATE:
+            raise UserError(f'min_seconds={self.min_seconds} must be at least 1/{FRAME_RATE}')
+        if self.missing_audio not in ('silence', 'skip'):
+            raise UserError(f"missing_audio={self.missing_audio!r} must be 'silence' or 'skip'")
+
+
+class Stored(NamedTuple):
+    """A clip as it is stored.
+
+    Attributes:
+        media: the bytes of a media file.
+        seconds: of picture.
+        has_audio: whether it has sound.
+    """
+
+    media: bytes
+    seconds: float
+    has_audio: bool
+
+
+class Rejected(Exception):
+    """A file that cannot be used.
+
+    Attributes:
+        reason: one of 'missing', 'empty', 'not media', 'damaged', 'no picture', 'no sound',
+            'short', 'unreadable'.
+        detail: more about it; may be empty.
+    """
+
+    def __init__(self, reason: str, detail: str = ''):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def store(path: str | os.PathLike, settings: Settings, scratch: pathlib.Path) -> Stored:
+    """Checks a file from its first to its last frame, and brings it into the form to store.
+
+    That is, unless the original is kept: H.264 at 25 frames/s by time, at most 256 pixels along the
+    short side, a key frame every 12 frames and none that refers to later ones; AAC in mono at
+    48 kHz of the same instants; in MP4. Pixels are square, and the picture is upright.
+
+    Args:
+        path: of the file.
+        settings: what is stored and what is rejected.
+        scratch: a folder for a temporary file.
+
+    Raises:
+        Rejected: it cannot be used.
+    """
+    path = pathlib.Path(path)
+    try:
+        _check_bytes(path)
+        info = reader.probe(path)
+        _check_end(path)
+        if not info.has_video:
+            raise Rejected('no picture')
+        if not info.has_audio and settings.missing_audio == 'skip':
+            raise Rejected('no sound')
+        if info.seconds < settings.min_seconds - 0.5 / FRAME_RATE:
+            raise Rejected('short', f'{info.seconds:.2f} s')
+        if settings.keep_original:
+            for _ in reader.read_windows(path, _spec(16, 16)):
+                pass
+            return Stored(path.read_bytes(), info.seconds, info.has_audio)
+        return _transcode(path, info, scratch)
+    except reader.UnreadableMedia as error:
+        raise Rejected('damaged', str(error)) from error
+
+
+def _check_bytes(path: pathlib.Path) -> None:
+    if not path.is_file():
+        raise Rejected('missing')
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(1024)
+    except OSError as error:  # any later one, such as a full disk, is not the clip's fault
+        raise Rejected('unreadable', error.strerror or str(error)) from error
+    if not head:
+        raise Rejected('empty')
+    if head.startswith(b'version https://git-lfs'):
+        raise Rejected('not media', 'a Git LFS pointer: fetch the file itself')
+    if head.isascii() and b'\0' not in head:
+        raise Rejected('not media', 'it is text')
+
+
+def _check_end(path: pathlib.Path) -> None:
+    """Rejects a file cut off between two packets, which decodes without an error."""
+    with open_media(path) as container:
+        if not seeks_exactly(container):
+            return  # there is no reliable promise of how long it is
+        if container.format.name.startswith('mov'):
+            ends = [
+                entry.pos + entry.size
+                for stream in container.streams
+                for entry in stream.index_entries
+            ]
+            if max(ends, default=0) > path.stat().st_size:
+                raise Rejected('damaged', 'it is cut off')
+        elif container.duration:
+            end = max(
+                float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                for packet in container.demux()
+                if packet.pts is not None
+            )
+            if end < container.duration / 1e6 - _CUT_OFF:
+                raise Rejected('damaged', f'it is cut off at {end:.2f} s')
+
+
+def _transcode(path: pathlib.Path, info: reader.MediaInfo, scratch: pathlib.Path) -> Stored:
+    scale = min(1, SHORT_SIDE / min(info.width, info.height))
+    width, height = (max(2, 2 * round(scale * side / 2)) for side in (info.width, info.height))
+    target = scratch / f'{uuid.uuid4().hex}.mp4'  # unique on all machines that share the folder
+    frames = 0
+    with MediaWriter(
+        target,
+        width=width,
+        height=height,
+        frame_rate=FRAME_RATE,
+        sample_rate=SAMPLE_RATE if info.has_audio else None,
+        h264=_H264,
+        audio_bit_rate=_AUDIO_BIT_RATE,
+    ) as writer:
+        for clip, real in reader.read_windows(path, _spec(width, height)):
+            sound = clip.audio[: real * SAMPLE_RATE // FRAME_RATE] if info.has_audio else None
+            writer.write(clip.video[:real], sound)
+            frames += real
+    try:
+        return Stored(target.read_bytes(), frames / FRAME_RATE, info.has_audio)
+    finally:
+        target.unlink()
+
+
+def _spec(width: int, height: int) -> ClipSpec:
+    return ClipSpec(
+        frames=FRAME_RATE,
+        width=width,
+        height=height,
+        frame_rate=FRAME_RATE,
+        sample_rate=SAMPLE_RATE,
+    )

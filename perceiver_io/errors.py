@@ -1,0 +1,13 @@
+"""Errors that the user can act on."""
+
+
+class UserError(ValueError):
+    """A mistake that the user can correct: the message says what to change.
+
+    The programs print the message as one line and exit with status 1. Any other exception is a bug
+    and shows its traceback.
+    """
+
+
+class InvalidFileError(UserError):
+    """A file is damaged, or is not what it should be; the message says what is wrong with it."""

@@ -1,0 +1,1 @@
+"""Evaluation of a model on a set of clips, and the table of results."""

@@ -1,0 +1,1 @@
+"""Whole files through a model, and files of latents."""

@@ -1,6 +1,0 @@
-"""The 700 class names of Kinetics-700-2020, by class index: their plain sort."""
-
-from importlib import resources
-
-CLASSES = tuple(resources.files('perceiver_io').joinpath('kinetics700_classes.txt').read_text(
-    encoding='utf-8').splitlines())

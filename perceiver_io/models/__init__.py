@@ -1,0 +1,1 @@
+"""Models built of the network: their configs, modalities and Python interfaces."""

@@ -1,0 +1,152 @@
+"""What is particular to a modality: how it becomes tokens, how it is asked for, how it comes out.
+
+The parameter names are the original's, which calls the video "image". Modalities are taken in the
+order of these names, as the original sorts them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import haiku as hk
+import jax
+
+from perceiver_io.network.attention import Affine, Linear
+from perceiver_io.network.perceiver import TrainablePositionEncoding
+from perceiver_io.network.position_encoding import LINSPACE, FourierPositionEncoding
+from perceiver_io.network.tokens import Tokens
+
+PARAMETER_NAMES = {'audio': 'audio', 'video': 'image', 'label': 'label'}  # in the original's order
+
+
+def patch_video(video: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
+    """Space to depth: [b, t, h, w, c] to [b, m, pt * ph * pw * c], row-major in (t, y, x)."""
+    b, t, h, w, c = video.shape
+    pt, ph, pw = patch
+    x = video.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw, c)
+    x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(b, -1, pt * ph * pw * c)
+
+
+def patch_audio(audio: jax.Array, patch: int) -> jax.Array:
+    """[b, s, 1] to [b, s / patch, patch]."""
+    return audio.reshape(audio.shape[0], -1, patch)
+
+
+def video_tokens(
+    video: jax.Array, patch: tuple[int, int, int], position: FourierPositionEncoding
+) -> Tokens:
+    """[b, t, h, w, c] in [0, 1] to patches with the code of their place."""
+    return Tokens(data=patch_video(video, patch), position=position, grid=LINSPACE)
+
+
+def audio_tokens(audio: jax.Array, patch: int, position: FourierPositionEncoding) -> Tokens:
+    """[b, s, 1] in [-1, 1] to patches with the code of their time."""
+    return Tokens(data=patch_audio(audio, patch), position=position, grid=LINSPACE)
+
+
+def label_tokens(label: jax.Array, classes: int, masked: jax.Array) -> Tokens:
+    """Class indices [b] to one one-hot token each; `masked` [b] bool hides it from the model."""
+    return Tokens(data=jax.nn.one_hot(label, classes)[:, None, :], masked=masked)
+
+
+class MultimodalPreprocessor(hk.Module):
+    """Gives all tokens one width: the widest modality's and `min_padding` more, learned."""
+
+    def __init__(self, min_padding: int, name: str = 'multimodal_preprocessor'):
+        super().__init__(name=name)
+        self.min_padding = min_padding
+
+    def __call__(self, tokens: Mapping[str, Tokens]) -> dict[str, Tokens]:
+        width = max(part.width for part in tokens.values()) + self.min_padding
+        padded = {}
+        for modality, part in tokens.items():
+            name = PARAMETER_NAMES[modality]
+            padding = TrainablePositionEncoding(1, width - part.width, name=f'{name}_padding')()
+            # The release has a mask token for each modality and uses the label's only.
+            mask_token = TrainablePositionEncoding(1, width, name=f'{name}_mask_token')()
+            padded[modality] = dataclasses.replace(
+                part, padding=padding[0], mask_token=mask_token[0]
+            )
+        return padded
+
+
+class ClassificationDecoder(hk.Module):
+    """Asks for the class: one learned query."""
+
+    def __init__(self, query_channels: int, name: str = 'classification_decoder'):
+        super().__init__(name=name)
+        self.query = _LearnedQuery(query_channels)
+
+    def __call__(self) -> Tokens:
+        return Tokens(data=self.query())
+
+
+class _LearnedQuery(hk.Module):
+    """Only a place in the parameter tree: the original keeps the query inside a basic decoder."""
+
+    def __init__(self, channels: int, name: str = 'basic_decoder'):
+        super().__init__(name=name)
+        self.encoding = TrainablePositionEncoding(1, channels)
+
+    def __call__(self) -> jax.Array:
+        return self.encoding()
+
+
+class MultimodalDecoder(hk.Module):
+    """Decodes the queries of all modalities, each with its own linear readout.
+
+    `make_decoder` makes the core, as a child of this module: a `BasicDecoder` or an `ExactDecoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        min_padding: int,
+        make_decoder: Callable[[], hk.Module],
+        name: str = 'multimodal_decoder',
+    ):
+        super().__init__(name=name)
+        self.min_padding = min_padding
+        self.decoder = make_decoder()
+
+    def decoder_query(self, queries: Mapping[str, Tokens]) -> dict[str, Tokens]:
+        """Pads the queries to one width: the widest's and `min_padding` more, learned."""
+        width = max(part.width for part in queries.values()) + self.min_padding
+        padded = {}
+        for modality, part in queries.items():
+            name = f'{PARAMETER_NAMES[modality]}_padding'
+            padding = TrainablePositionEncoding(1, width - part.width, name=name)()
+            padded[modality] = dataclasses.replace(part, padding=padding[0])
+        return padded
+
+    def __call__(
+        self, queries: Mapping[str, Tokens], latents: jax.Array, readouts: Mapping[str, 'Readout']
+    ) -> dict[str, jax.Array]:
+        """Queries and latents [b, n, d] to answers [b, q, k] for each modality, float32."""
+        padded = self.decoder_query(queries)
+        answers = self.decoder(
+            list(padded.values()), latents, [readouts[modality] for modality in padded]
+        )
+        return dict(zip(padded, answers))
+
+
+class Readout(hk.Module):
+    """A modality's linear layer from the decoder's outputs to its values."""
+
+    NAMES = {
+        'audio': 'audio_postprocessor',
+        'video': 'projection_postprocessor',
+        'label': 'classification_postprocessor',
+    }
+
+    def __init__(self, modality: str, values: int):
+        super().__init__(name=self.NAMES[modality])
+        self.values = values
+
+    @hk.experimental.name_like('__call__')
+    def parameters(self, channels: int) -> Affine:
+        """The weights for outputs [..., channels]."""
+        return Linear(self.values).parameters(channels)
+
+    def __call__(self, outputs: jax.Array) -> jax.Array:
+        return Linear(self.values)(outputs)

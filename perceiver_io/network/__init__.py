@@ -1,0 +1,1 @@
+"""The Perceiver IO network. Nothing in it depends on which modalities exist."""

@@ -1,0 +1,164 @@
+"""An experiment: typed configs, from the dictionaries of `configs/` and of saved runs.
+
+The only place that knows ml_collections' dictionaries. It names unknown keys and wrong types before
+anything slow starts.
+"""
+
+import dataclasses
+import difflib
+import json
+import reprlib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from perceiver_io.clip import ClipSpec
+from perceiver_io.data.sources import DataConfig
+from perceiver_io.distributed.sharding import MeshConfig
+from perceiver_io.errors import UserError
+from perceiver_io.metrics.losses import LossWeights
+from perceiver_io.models.autoencoder import AutoencoderConfig
+from perceiver_io.training.optimizer import OptimizerConfig
+from perceiver_io.training.steps import SamplingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The loop.
+
+    Attributes:
+        steps: updates in all.
+        batch_size: examples in an update, over all devices and processes.
+        accumulate: parts that a batch is taken in, one after the other.
+        seed: of initialisation, order, windows, masks and queries.
+        log_every: steps between lines of metrics.
+        eval_every: steps between evaluations; 0 for one at the end only.
+        eval_clips: clips of the evaluation split that these look at, spread evenly; 0 for all.
+        eval_batch_size: examples decoded whole at a time.
+        checkpoint_every: steps between checkpoints.
+        keep: how many of the newest checkpoints stay; the best one stays besides.
+    """
+
+    steps: int = 100_000
+    batch_size: int = 1024
+    accumulate: int = 1
+    seed: int = 0
+    log_every: int = 50
+    eval_every: int = 5000
+    eval_clips: int = 0
+    eval_batch_size: int = 8
+    checkpoint_every: int = 1000
+    keep: int = 2
+
+    def __post_init__(self):
+        for name in (
+            'steps',
+            'batch_size',
+            'accumulate',
+            'log_every',
+            'eval_batch_size',
+            'checkpoint_every',
+            'keep',
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(f'training.{name}={getattr(self, name)} must be at least 1')
+        for name in ('eval_every', 'eval_clips'):
+            if getattr(self, name) < 0:
+                raise UserError(f'training.{name}={getattr(self, name)} must not be negative')
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on; saved as `config.json` in its folder.
+
+    Attributes:
+        init_from: the checkpoint whose parameters the run starts from, see `finetuning`; '' for
+            none.
+    """
+
+    init_from: str = ''
+    model: AutoencoderConfig = AutoencoderConfig()
+    data: DataConfig = DataConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    loss: LossWeights = LossWeights()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self):
+        if self.optimizer.head_first and not self.init_from:
+            raise UserError(
+                f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '
+                'checkpoint: set --config.init_from, or head_first to 0'
+            )
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """How files must be read to fit the model."""
+        model, rate = self.model, self.data.frame_rate
+        return ClipSpec(
+            frames=model.frames,
+            height=model.height,
+            width=model.width,
+            frame_rate=rate,
+            sample_rate=model.samples_per_frame * rate,
+            video='video' in model.modalities,
+            audio='audio' in model.modalities,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> 'Experiment':
+        """From nested dictionaries; keys left out keep their defaults.
+
+        Raises:
+            UserError: an unknown key (with the nearest known one), a wrong type, or sizes that
+                do not fit each other.
+        """
+        return build(cls, values)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+
+
+def build(cls: type, values: Mapping[str, Any], prefix: str = '') -> Any:
+    """A dataclass from a mapping, checked key by key; `prefix` is where it stands."""
+    return cls(**typed(cls, values, prefix))
+
+
+def typed(cls: type, values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """The arguments of a dataclass from a mapping; UserError for unknown keys and wrong types."""
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        name = f'{prefix}{key}'
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f'did you mean {prefix}{near[0]}?' if near else f'known are {", ".join(hints)}'
+            raise UserError(f'the config has no key {name}: {hint}')
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise UserError(f'{name}={reprlib.repr(value)} must be a group of keys')
+            arguments[key] = build(hints[key], value, f'{name}.')
+        else:
+            arguments[key] = _typed(value, hints[key], name)
+    return arguments
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """`value` as the type `hint`, or a UserError."""
+    if isinstance(hint, types.UnionType):  # only "something or None" occurs
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    origin = typing.get_origin(hint) or hint
+    if origin is tuple and isinstance(value, list | tuple):
+        inner = typing.get_args(hint)
+        if inner[-1] is not Ellipsis and len(inner) != len(value):
+            raise UserError(f'{name}={reprlib.repr(value)} must have {len(inner)} values')
+        return tuple(_typed(item, inner[0], name) for item in value)
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
+        raise UserError(f'{name}={reprlib.repr(value)} must be of type {origin.__name__}')
+    return value

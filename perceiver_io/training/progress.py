@@ -1,0 +1,167 @@
+"""The live line of a training run, and the watch over its numbers."""
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent import futures
+
+import jax
+import numpy as np
+import tqdm
+
+from perceiver_io.errors import UserError
+from perceiver_io.training.metric_writer import MetricWriter
+
+_BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word
+_PATIENCE = 10.0  # seconds of training before that word
+
+
+class NotFinite(UserError):
+    """A quantity of the training became NaN or infinite."""
+
+
+class TrainingLog:
+    """Takes the metrics of every step, shows them, writes some, and stops the run if one is NaN.
+
+    A step's metrics are asked for when the next step has been handed to the device, so that the
+    device never waits for the host; `flush` fetches the last ones, before anything is saved. So a
+    step also runs while the next batch is read and put on the device, and the device waits for
+    data only from the end of one step to the end of `waiting`: that is the share shown.
+
+    Args:
+        writer: for the metrics of every `log_every`-th step.
+        steps: in all.
+        first_step: done before this start of the run.
+        batch_size: for the examples/s.
+        log_every: steps between what is written.
+    """
+
+    def __init__(
+        self, writer: MetricWriter, *, steps: int, first_step: int, batch_size: int, log_every: int
+    ):
+        self._writer = writer
+        self._steps = steps
+        self._batch_size = batch_size
+        self._log_every = log_every
+        self._pending = None
+        self._failed = set()
+        self._since = None  # (time, step) of the last line written
+        self._fetcher = futures.ThreadPoolExecutor(1)  # is there when a step ends, to note the time
+        self._wait = (0.0, 0.0)  # when waiting for the newest batch began and ended
+        self._starved = 0.0  # seconds that the device waited for data since the last line
+        self._sums = np.zeros(2)  # of such seconds, and of all seconds, since the start
+        self._said_bottleneck = False
+        self._bar = tqdm.tqdm(
+            total=steps,
+            initial=first_step,
+            unit='step',
+            desc='training',
+            smoothing=0.05,
+            disable=jax.process_index() != 0,
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 20,
+        )
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what fetches the next batch."""
+        begin = time.monotonic()
+        yield
+        self._wait = (begin, time.monotonic())
+
+    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
+        """The metrics of a step, still on the device."""
+        previous, self._pending = self._pending, (step, self._fetcher.submit(_fetch, metrics))
+        if previous is not None:
+            begin, end = self._wait
+            self._starved += max(0.0, end - max(begin, previous[1].result()[1]))
+        self._take(previous)
+
+    def flush(self) -> None:
+        """Raises NotFinite unless all that was added is finite."""
+        previous, self._pending = self._pending, None
+        self._take(previous)
+        self._since = None  # what comes between, an evaluation say, is no training time
+
+    def failures(self, failures: Iterable[tuple[str, str]]) -> None:
+        """Names, once each, the clips that could not be read and were replaced."""
+        for name, reason in failures:
+            if name not in self._failed:
+                self._failed.add(name)
+                self.say(f'skipped {name}: {reason} ({len(self._failed)} so far)')
+
+    def say(self, text: str) -> None:
+        """A line above the live line."""
+        self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self._fetcher.shutdown()
+        self._bar.close()
+
+    def _take(self, entry) -> None:
+        if entry is None:
+            return
+        step, fetched = entry
+        metrics, _ = fetched.result()
+        check_finite(step, metrics)
+        now = time.monotonic()
+        if self._since is None:
+            self._since, self._starved = (now, step), 0.0
+        seconds, steps = now - self._since[0], step - self._since[1]
+        speed = (
+            {
+                'examples_per_second': steps * self._batch_size / seconds,
+                'data_wait': min(1.0, self._starved / seconds),
+            }
+            if steps
+            else {}
+        )
+        self._bar.set_postfix_str(_line(metrics | speed), refresh=False)
+        self._bar.update(step - self._bar.n)
+        if step % self._log_every == 0 or step == self._steps:
+            self._writer.scalars(step, metrics | speed, 'train')
+            self._sums += self._starved, seconds
+            self._since, self._starved = (now, step), 0.0
+            self._say_bottleneck()
+
+    def _say_bottleneck(self) -> None:
+        starved, seconds = self._sums
+        if seconds > _PATIENCE and starved > _BOTTLENECK * seconds and not self._said_bottleneck:
+            self._said_bottleneck = True
+            self.say(
+                f'reading is the bottleneck, {starved / seconds:.0%} of the time is spent '
+                'waiting for data: raise --config.data.workers to the number of processor '
+                'cores, or prepare the clips with python -m perceiver_io.prepare'
+            )
+
+
+def _fetch(metrics):
+    """(the metrics as floats, when they were there); blocks until the step is done."""
+    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    return metrics, time.monotonic()
+
+
+def check_finite(step: int, metrics: Mapping[str, float]) -> None:
+    """Raises NotFinite, naming the first quantity of `metrics` that is NaN or infinite."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise NotFinite(
+                f'{name} is {value} at step {step}: nothing of it was saved, and the newest '
+                'checkpoint is from before; try a lower optimizer.learning_rate or clip_norm'
+            )
+
+
+def _line(metrics: Mapping[str, float]) -> str:
+    """The few numbers that fit on the live line."""
+    short = {
+        'loss/video': 'video {:.4f}',
+        'loss/audio': 'audio {:.4f}',
+        'loss/label': 'label {:.3f}',
+        'video_psnr': 'video {:.1f} dB',
+        'audio_psnr': 'audio {:.1f} dB',
+        'examples_per_second': '{:.3g} examples/s',
+        'data_wait': '{:.0%} waiting for data',
+    }
+    return ', '.join(text.format(metrics[name]) for name, text in short.items() if name in metrics)

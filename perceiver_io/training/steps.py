@@ -1,0 +1,188 @@
+"""The training step: a pure function, made by a factory, compiled for a mesh."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from perceiver_io.clip import Clip, to_float
+from perceiver_io.distributed.sharding import clip_sharding, replicated
+from perceiver_io.errors import UserError
+from perceiver_io.metrics import quality
+from perceiver_io.metrics.losses import LossWeights, loss_terms, weighted_total
+from perceiver_io.models.autoencoder import Autoencoder, Output
+from perceiver_io.models.modalities import patch_audio
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on, bit for bit; a pytree. The data's position is the step."""
+
+    step: jax.Array  # int32, the updates done
+    params: hk.Params
+    optimizer: optax.OptState
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """What a step looks at (paper, section 4.3).
+
+    Attributes:
+        video_queries: pixels decoded for each example.
+        audio_queries: audio patches decoded. The paper says 512 audio samples, which may be 512
+            patches, as here, or 32 patches of 16.
+        label_masked: share of the examples whose label is hidden from the encoder.
+    """
+
+    video_queries: int = 512
+    audio_queries: int = 512
+    label_masked: float = 0.5
+
+    def __post_init__(self):
+        if min(self.video_queries, self.audio_queries) < 1:
+            raise UserError(
+                f'video_queries={self.video_queries} and audio_queries='
+                f'{self.audio_queries} must be at least 1'
+            )
+        if not 0 <= self.label_masked <= 1:
+            raise UserError(f'label_masked={self.label_masked} must be in [0, 1]')
+
+
+def stream(seed: int, name: str, step: jax.Array) -> jax.Array:
+    """The random key of a named stream at a step: the same in every process and after a resume."""
+    key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    return jax.random.fold_in(key, step)
+
+
+def init_state(
+    model: Autoencoder, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+) -> TrainState:
+    """A fresh state, made where it will lie."""
+
+    def init():
+        params = model.init(stream(seed, 'init', 0))
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    return jax.jit(init, out_shardings=replicated(mesh))()
+
+
+def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig) -> Callable:
+    """loss(params, clip, seed, step) -> (total, metrics) of a batch of clips.
+
+    Every example's label is hidden with probability `label_masked`; the same random pixels and
+    audio patches are decoded for all examples of the batch.
+    """
+    config = model.config
+
+    def pick(stream_key, points, count):
+        return jax.random.choice(stream_key, points, (min(count, points),), replace=False)
+
+    def loss(params, clip: Clip, seed: int, step: jax.Array):
+        clip = to_float(clip)
+        video_index = audio_index = masked = None
+        target = Output()
+        if 'video' in config.modalities:
+            points = clip.video[0, ..., 0].size
+            video_index = pick(stream(seed, 'video', step), points, sampling.video_queries)
+            pixels = clip.video.reshape(-1, points, config.channels)
+            target = target._replace(video=pixels[:, video_index])
+        if 'audio' in config.modalities:
+            audio_index = pick(
+                stream(seed, 'audio', step), config.audio_patches, sampling.audio_queries
+            )
+            target = target._replace(
+                audio=patch_audio(clip.audio, config.audio_patch)[:, audio_index]
+            )
+        if 'label' in config.modalities:
+            hidden = jax.random.uniform(stream(seed, 'label', step), clip.label.shape)
+            masked = (hidden < sampling.label_masked) | (clip.label < 0)
+            target = target._replace(label=clip.label)
+
+        rng = stream(seed, 'dropout', step) if config.dropout or config.attention_dropout else None
+        latents = model.encode(
+            params,
+            video=clip.video,
+            audio=clip.audio,
+            label=clip.label,
+            label_masked=masked,
+            rng=rng,
+        )
+        output = model.decode(params, latents, video_index=video_index, audio_index=audio_index)
+        terms = loss_terms(output, target)
+        total = weighted_total(terms, weights)
+        return total, {'loss': total} | {f'loss/{name}': term for name, term in terms.items()} | (
+            quality.batch_metrics(output, target)
+        )
+
+    return loss
+
+
+def make_train_step(
+    model: Autoencoder,
+    optimizer: optax.GradientTransformation,
+    weights: LossWeights,
+    sampling: SamplingConfig,
+    *,
+    seed: int,
+    mesh: Mesh,
+    accumulate: int = 1,
+) -> Callable:
+    """step(state, clip) -> (state, metrics), jitted; the state is donated.
+
+    With `accumulate` > 1 the batch is taken in so many parts, one after the other, whose gradients
+    are averaged: the memory of a part, the update of the whole.
+    """
+    value_and_grad = jax.value_and_grad(make_loss(model, weights, sampling), has_aux=True)
+
+    def gradients(params, clip, step):
+        """The gradients and the metrics of one part of a batch."""
+        (_, scalars), grads = value_and_grad(params, clip, seed, step)
+        return grads, scalars
+
+    def mean_gradients(params, clip, step):
+        if accumulate == 1:
+            return gradients(params, clip, step)
+        parts = jax.tree.map(lambda x: _split(x, accumulate, mesh), clip)
+        first = jax.tree.map(lambda x: x[0], parts)
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, params, first, step)
+        )
+
+        def add(total, part):
+            index, clip = part
+            return jax.tree.map(
+                jnp.add, total, gradients(params, clip, step * accumulate + index)
+            ), None
+
+        total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
+        return jax.tree.map(lambda x: x / accumulate, total)
+
+    def train_step(state: TrainState, clip: Clip):
+        grads, scalars = mean_gradients(state.params, clip, state.step)
+        updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        scalars |= {
+            'gradient_norm': optax.tree.norm(grads),
+            'parameter_norm': optax.tree.norm(params),
+        }
+        return TrainState(state.step + 1, params, opt_state), scalars
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(everywhere, clip_sharding(mesh)),
+        out_shardings=(everywhere, everywhere),
+        donate_argnums=0,
+    )
+
+
+def _split(x: jax.Array, parts: int, mesh: Mesh) -> jax.Array:
+    """[b, ...] to [parts, b / parts, ...], taking from every device its share of each part."""
+    x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+    axes = (None, 'data', 'context') if x.ndim > 2 else (None, 'data')
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))

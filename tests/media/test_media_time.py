@@ -1,0 +1,173 @@
+"""The reader and time, on files made here: what is on screen and what is heard at an instant."""
+
+import bisect
+import fractions
+
+import numpy as np
+import pytest
+from helpers.media_files import (
+    SIZE,
+    burst,
+    burst_centre,
+    cut_head,
+    frame_times,
+    make_media,
+    read_number,
+)
+
+from perceiver_io.clip import ClipSpec
+from perceiver_io.media.reader import UnreadableMedia, probe, read_window
+
+NTSC = fractions.Fraction(30_000, 1001)
+RATES = (15, 24, NTSC, 30, 50)
+SMALL = ClipSpec(frames=8, height=SIZE, width=SIZE)
+
+# A variable rate: every frame stays for one to six hundredths of a second.
+_UNEVEN = np.random.default_rng(7).integers(1, 7, 90).cumsum()
+UNEVEN = [fractions.Fraction(int(n), 100) for n in _UNEVEN - _UNEVEN[0]]
+UNEVEN_BASE = fractions.Fraction(1, 100)
+
+
+def make_flash(path, times, *, sound_at=0.0, sample_rate=48_000, **kwargs):
+    """Dark before the middle frame and bright from it on, with a burst at that instant."""
+    flash = len(times) // 2
+    images = [
+        np.full((SIZE, SIZE, 3), 235 if i >= flash else 20, np.uint8) for i in range(len(times))
+    ]
+    samples = round((float(times[-1]) - sound_at) * sample_rate)
+    sound = burst(float(times[flash]) - sound_at, sample_rate, samples)
+    make_media(
+        path,
+        times,
+        images=images,
+        sound=sound,
+        sound_at=sound_at,
+        sample_rate=sample_rate,
+        **kwargs,
+    )
+    return float(times[flash] - times[0])
+
+
+def seen_and_heard(path, near):
+    """When the flash is seen and the burst is heard, in seconds on the file's timeline.
+
+    Output frames lie 40 ms apart, but a window may start anywhere: the flash is at the least start
+    whose first frame is bright, found to 0.1 ms.
+    """
+    one = ClipSpec(frames=1, height=8, width=8, audio=False)
+    starts = near + np.arange(-0.1, 0.1, 1e-4)
+    seen = bisect.bisect_left(
+        starts, True, key=lambda start: bool(read_window(path, start, one).video.mean() > 127)
+    )
+    spec = ClipSpec(frames=8, height=8, width=8)
+    start = near - 0.15
+    clip = read_window(path, start, spec)
+    return starts[seen], start + burst_centre(clip.audio[:, 0])
+
+
+@pytest.mark.parametrize('sample_rate', [22_050, 44_100, 48_000])
+@pytest.mark.parametrize('rate', RATES, ids=str)
+def test_flash_and_burst_coincide(tmp_path, rate, sample_rate):
+    path = tmp_path / 'flash.mp4'
+    expected = make_flash(path, frame_times(rate, 3), sample_rate=sample_rate)
+    seen, heard = seen_and_heard(path, expected)
+    assert abs(seen - expected) < 0.002
+    assert abs(seen - heard) < 0.005
+
+
+@pytest.mark.parametrize(
+    'name, kwargs',
+    [
+        ('uneven.mp4', {'times': UNEVEN, 'time_base': UNEVEN_BASE}),
+        ('uneven.mkv', {'times': UNEVEN, 'time_base': UNEVEN_BASE}),
+        ('late_sound.mp4', {'sound_at': 0.3}),
+        ('late_sound.mkv', {'sound_at': 0.3}),
+        ('late_picture.mp4', {'times': [t + fractions.Fraction(1, 2) for t in frame_times(24, 3)]}),
+        ('late_picture.mkv', {'times': [t + fractions.Fraction(1, 2) for t in frame_times(24, 3)]}),
+        ('both_late.mp4', {'times': [t + 2 for t in frame_times(24, 3)], 'sound_at': 1.9}),
+        ('frames_out_of_order.avi', {'video_codec': 'mpeg4', 'audio_codec': 'pcm_s16le'}),
+        ('frames_in_order.avi', {'video_codec': 'msmpeg4', 'audio_codec': 'pcm_s16le'}),
+        ('program.mpg', {'video_codec': 'mpeg1video', 'audio_codec': 'mp2'}),
+        ('transport.ts', {}),
+        ('flash.flv', {'sample_rate': 44_100}),
+        ('vp9.webm', {'video_codec': 'libvpx-vp9', 'audio_codec': 'libopus'}),
+        ('mp3.mp4', {'audio_codec': 'libmp3lame'}),
+    ],
+)
+def test_flash_and_burst_coincide_in(tmp_path, name, kwargs):
+    path = tmp_path / name
+    kwargs = {'times': frame_times(25, 3)} | kwargs
+    expected = make_flash(path, **kwargs)
+    seen, heard = seen_and_heard(path, expected)
+    assert abs(seen - expected) < 0.002
+    assert abs(seen - heard) < 0.005
+
+
+def test_an_edit_list_may_begin_between_key_frames(tmp_path):
+    path = tmp_path / 'whole.mp4'
+    expected = make_flash(path, frame_times(25, 3), key_interval=50)
+    seen, heard = seen_and_heard(cut_head(path, tmp_path / 'cut.mp4', 0.52), expected - 0.52)
+    assert abs(seen - (expected - 0.52)) < 0.002
+    assert abs(seen - heard) < 0.005
+
+
+def test_late_sound_is_preceded_by_silence(tmp_path):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
+    path = make_media(
+        tmp_path / 'late.mkv',
+        frame_times(25, 1),
+        sound=sound,
+        audio_codec='pcm_s16le',
+        sound_at=0.1,
+    )
+    audio = read_window(path, 0.0, SMALL).audio[:, 0]
+    begin = round(0.1 * 48_000)
+    assert not audio[:begin].any()
+    np.testing.assert_allclose(audio[begin:], sound[: len(audio) - begin] * 32768, atol=1)
+
+
+@pytest.mark.parametrize(
+    'name, times, kwargs',
+    [
+        ('15.mp4', frame_times(15, 3), {}),
+        ('24.mp4', frame_times(24, 3), {'key_interval': 250}),
+        ('ntsc.mp4', frame_times(NTSC, 3), {}),
+        ('25.mp4', frame_times(25, 3), {'key_interval': 250}),
+        ('50.mp4', frame_times(50, 3), {'key_interval': 250}),
+        ('ntsc.mkv', frame_times(NTSC, 3), {}),
+        ('ntsc.avi', frame_times(NTSC, 3), {'video_codec': 'mpeg4'}),
+        ('25.mpg', frame_times(25, 3), {'video_codec': 'mpeg2video'}),
+        ('uneven.mp4', UNEVEN, {'time_base': UNEVEN_BASE, 'key_interval': 250}),
+        ('uneven.mkv', UNEVEN, {'time_base': UNEVEN_BASE}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_each_frame_is_the_one_on_screen(tmp_path, name, times, kwargs):
+    path = make_media(tmp_path / name, times, **kwargs)
+    shown = [round(float(time - times[0]), 3 if name.endswith('mkv') else 9) for time in times]
+    for start in (0, 0.4, 0.52, 1.1, 1.7333, 2.3):
+        video = read_window(path, start, SMALL).video
+        expected = [bisect.bisect_right(shown, start + i / 25 + 6e-4) - 1 for i in range(8)]
+        assert [read_number(image) for image in video] == expected, start
+
+
+@pytest.mark.parametrize('rate', [25, NTSC, 50], ids=str)
+def test_windows_end_where_the_picture_ends(tmp_path, rate):
+    times = frame_times(rate, 2)
+    path = make_media(tmp_path / 'clip.mp4', times)
+    seconds = probe(path).seconds
+    assert seconds == pytest.approx(len(times) / rate, abs=1e-4)
+    last = seconds - SMALL.seconds
+    for start in (last, last + 0.018):
+        assert read_number(read_window(path, start, SMALL).video[-1]) <= len(times) - 1
+    for start in (last + 0.022, last + 10):
+        with pytest.raises(UnreadableMedia, match='ends before'):
+            read_window(path, start, SMALL)
+
+
+def test_rounded_times_leave_no_cracks_in_the_sound(tmp_path):
+    """Matroska stores the times of AAC's pieces of 23.2 ms in whole milliseconds."""
+    sound = 0.5 * np.sin(2 * np.pi * 300 * np.arange(2 * 44_100) / 44_100)
+    path = make_media(tmp_path / 'tone.mkv', frame_times(25, 2), sound=sound, sample_rate=44_100)
+    audio = read_window(path, 0.5, ClipSpec(frames=25, height=8, width=8)).audio[:, 0] / 32768
+    assert np.abs(np.diff(audio, 2)).max() < 1.5 * 0.5 * (2 * np.pi * 300 / 48_000) ** 2

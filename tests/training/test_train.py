@@ -1,0 +1,177 @@
+"""`train.py` as its users run it: to the end, killed and started again, and with wrong input."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+import perceiver_io
+from perceiver_io.training.progress import NotFinite, check_finite
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = {
+    'model.frames': 4,
+    'model.height': 16,
+    'model.width': 16,
+    'model.audio_patch': 192,
+    'model.latents': 8,
+    'model.latent_channels': 16,
+    'model.self_attends': 1,
+    'model.decoder_channels': 16,
+    'model.label_query_channels': 16,
+    'model.video_bands': 3,
+    'model.audio_bands': 4,
+    'data.render_train': 12,
+    'data.render_val': 6,
+    'data.render_seconds': 0.4,
+    'data.flip': True,
+    'data.colour_jitter': 0.3,
+    'training.steps': 24,
+    'training.batch_size': 4,
+    'training.checkpoint_every': 5,
+    'training.eval_every': 12,
+    'training.log_every': 4,
+    'training.eval_batch_size': 4,
+}
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp('cache')
+
+
+def command(workdir, cache, **overrides) -> list[str]:
+    keys = (
+        TINY
+        | {'data.cache': str(cache)}
+        | {name.replace('__', '.'): value for name, value in overrides.items()}
+    )
+    return [
+        sys.executable,
+        str(ROOT / 'train.py'),
+        f'--config={ROOT}/configs/demo.py',
+        f'--workdir={workdir}',
+        *[f'--config.{name}={value}' for name, value in keys.items()],
+    ]
+
+
+def run(*args, **overrides) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*args, **overrides), text=True, capture_output=True, timeout=400)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, cache):
+    """The folder of a run that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp('undisturbed')
+    done = run(workdir, cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return workdir
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    lines = [json.loads(line) for line in (finished / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines if 'train/loss' in line] == [4, 8, 12, 16, 20, 24]
+    evaluations = [line for line in lines if 'eval/loss' in line]
+    assert [line['step'] for line in evaluations] == [12, 24]
+    assert set(evaluations[0]) >= {
+        'eval/video_psnr',
+        'eval/audio_psnr',
+        'eval/top_1',
+        'eval/mean_colour',
+        'eval/silence',
+    }
+    assert all(line['eval/clips'] == 6 for line in evaluations)
+    waits = [line['train/data_wait'] for line in lines if 'train/data_wait' in line]
+    assert waits and 0 <= min(waits) <= max(waits) <= 1
+    assert list((finished / 'tensorboard').iterdir())
+    steps = {int(path.name) for path in (finished / 'checkpoints').iterdir() if path.name.isdigit()}
+    assert {20, 24} <= steps and len(steps) <= 3  # the newest two, and the best
+    assert json.loads((finished / 'classes.json').read_text())[0] == 'circle'
+
+
+def test_load_gives_the_model_back(finished):
+    model, params = perceiver_io.load(finished)
+    clip = {
+        'video': np.zeros((1, 4, 16, 16, 3), np.float32),
+        'audio': np.zeros((1, 7680, 1), np.float32),
+    }
+    output = model.reconstruct(params, **clip)
+    assert output.video.shape == (1, 4, 16, 16, 3) and output.label.shape == (1, 6)
+    assert np.isfinite(output.audio).all()
+
+
+def test_killed_and_started_again_is_the_same_run(finished, tmp_path, cache):
+    """SIGKILL at random moments: the last parameters are those of the undisturbed run."""
+    rng = random.Random(os.environ.get('PYTEST_CURRENT_TEST'))
+    kills = 0
+    for _ in range(2):
+        process = subprocess.Popen(
+            command(tmp_path, cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        folder = tmp_path / 'checkpoints'
+        before = list(folder.glob('[0-9]*'))
+        while process.poll() is None and len(list(folder.glob('[0-9]*'))) <= len(before):
+            time.sleep(0.02)
+        time.sleep(rng.random())
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills, 'the run ended before it could be killed: make it longer'
+    done = run(tmp_path, cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (tmp_path, finished))
+    chex.assert_trees_all_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    'overrides, message',
+    [
+        ({'training__batch_sizes': 4}, 'batch_size'),
+        ({'model__height': 15}, 'height=15 must be divisible by patch=8'),
+        (
+            {'training__batch_size': 3, 'training__accumulate': 2},
+            'batch_size=3 must be divisible by 2',
+        ),
+        ({'data__source': 'folder', 'data__path': '/nowhere/at/all'}, '/nowhere/at/all'),
+        ({'model__classes': 3}, '--config.model.classes=6'),
+        ({'optimizer__name': 'sgd'}, "'lamb' or 'adamw'"),
+        ({'data__source': 'tfds'}, 'needs data.path, the folder of your prepared datasets'),
+        ({'data__classes': "('stars',)"}, "did you mean 'star'?"),
+        ({'data__fraction': 0.0}, 'data.fraction=0.0 must be above 0'),
+        ({'data__colour_jitter': 1.0}, 'data.colour_jitter=1.0 must be in [0, 1)'),
+    ],
+)
+def test_errors_say_what_to_change(tmp_path, cache, finished, overrides, message):
+    done = run(tmp_path / 'run', cache, **overrides)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_another_model_does_not_go_on_with_a_run(finished, cache):
+    done = run(finished, cache, model__latents=16)
+    assert done.returncode == 1 and 'latents (8 then, 16 now)' in done.stderr
+
+
+def test_a_file_is_no_workdir(tmp_path, cache):
+    (tmp_path / 'file').touch()
+    done = run(tmp_path / 'file', cache)
+    assert done.returncode == 1 and 'cannot be written' in done.stderr
+
+
+def test_not_finite_is_named_with_its_step(tmp_path, cache):
+    done = run(tmp_path / 'run', cache, optimizer__learning_rate=1e30, optimizer__clip_norm=0.0)
+    assert done.returncode == 1
+    assert ' is nan at step ' in done.stderr or ' is inf at step ' in done.stderr
+    with pytest.raises(NotFinite, match='loss/audio is nan at step 7'):
+        check_finite(7, {'loss/video': 1.0, 'loss/audio': float('nan')})
