@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from benchmarks import measure, reconstruct  # noqa: E402
 from perceiver_io import Autoencoder, load
 from perceiver_io.checkpoints import runs
-from perceiver_io.clip import to_float
+from perceiver_io.core.clip import to_float
 from perceiver_io.data import loader, sources
 
 

@@ -131,7 +131,7 @@ def scaling(rows: list[dict]) -> dict[str, float]:
 
 def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[str, float]:
     """Reads `count` clips through the loader; seconds on the clock and of all processors."""
-    from perceiver_io.clip import ClipSpec
+    from perceiver_io.core.clip import ClipSpec
     from perceiver_io.data.loader import train_batches
     from perceiver_io.data.sources import DataConfig, open_source
 
@@ -165,7 +165,7 @@ def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
     """Prepares the dataset in `folder`, and writes its media as files beside it; returns sizes."""
     import tensorflow_datasets as tfds
 
-    from perceiver_io.clip import ClipSpec
+    from perceiver_io.core.clip import ClipSpec
     from perceiver_io.data import prepared, rendered
     from perceiver_io.data.prepare import tfds_builders
 

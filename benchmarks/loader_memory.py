@@ -39,7 +39,7 @@ def main() -> None:
 
 def read(folder: str, args: argparse.Namespace) -> list[dict]:
     """A row for each `args.every` examples: how many, megabytes, and seconds since the start."""
-    from perceiver_io.clip import ClipSpec
+    from perceiver_io.core.clip import ClipSpec
     from perceiver_io.data import folder as folders
     from perceiver_io.data import loader, rendered
 

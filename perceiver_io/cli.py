@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, logging
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 TRACEBACK = 'PERCEIVER_IO_TRACEBACK'  # set this variable to anything to see where an error arose
 

@@ -21,7 +21,7 @@ from perceiver_io import cli
 from perceiver_io.checkpoints import runs, weight_files
 from perceiver_io.checkpoints.loading import load_checkpoint
 from perceiver_io.checkpoints.weight_files import Loaded
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 _SAFETENSORS = 'model.safetensors'
 

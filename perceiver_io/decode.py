@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import tqdm
 from absl import flags
 
-from perceiver_io import cli, files
+from perceiver_io import cli
 from perceiver_io.checkpoints import loading
-from perceiver_io.errors import UserError
+from perceiver_io.core import files
+from perceiver_io.core.errors import UserError
 from perceiver_io.inference import reconstruction
 from perceiver_io.inference.latents_file import LatentsReader
 from perceiver_io.models.autoencoder import Autoencoder

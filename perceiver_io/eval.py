@@ -22,9 +22,10 @@ import tqdm
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from perceiver_io import cli, files
+from perceiver_io import cli
 from perceiver_io.checkpoints import loading
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core import files
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data import loader, sources
 from perceiver_io.data.records import Record
 from perceiver_io.distributed import sharding

@@ -18,11 +18,12 @@ import tqdm
 from absl import flags
 from PIL import Image
 
-from perceiver_io import cli, files
-from perceiver_io.clip import Clip, ClipSpec
+from perceiver_io import cli
+from perceiver_io.core import files
+from perceiver_io.core.clip import Clip, ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import sampling, sources
 from perceiver_io.data.records import Record, Source
-from perceiver_io.errors import UserError
 from perceiver_io.media import contact_sheet, reader
 from perceiver_io.media.writer import MediaWriter
 

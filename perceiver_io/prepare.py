@@ -8,10 +8,11 @@ import sys
 
 from absl import flags, logging
 
-from perceiver_io import cli, files
+from perceiver_io import cli
+from perceiver_io.core import files
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import rendered
 from perceiver_io.data.prepare import transcode
-from perceiver_io.errors import UserError
 
 
 def define_flags() -> None:

@@ -15,9 +15,10 @@ from typing import Any
 import tqdm
 from absl import flags
 
-from perceiver_io import cli, files
+from perceiver_io import cli
 from perceiver_io.checkpoints import loading
-from perceiver_io.errors import UserError
+from perceiver_io.core import files
+from perceiver_io.core.errors import UserError
 from perceiver_io.inference import reconstruction
 from perceiver_io.inference.reconstruction import NO_SOUND
 from perceiver_io.media import reader

@@ -15,11 +15,11 @@ from ml_collections import config_flags
 
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading, runs
-from perceiver_io.clip import to_float
+from perceiver_io.core.clip import to_float
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import loader, sources
 from perceiver_io.data.records import Source
 from perceiver_io.distributed import sharding
-from perceiver_io.errors import UserError
 from perceiver_io.evaluation import evaluation
 from perceiver_io.media import side_by_side
 from perceiver_io.models.autoencoder import Autoencoder

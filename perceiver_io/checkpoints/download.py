@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import tqdm
 
-from perceiver_io import files
-from perceiver_io.errors import UserError
+from perceiver_io.core import files
+from perceiver_io.core.errors import UserError
 
 # The size and the hash are those that a public repository recorded of the file.
 OFFICIAL_URL = 'https://storage.googleapis.com/perceiver_io/video_autoencoding_checkpoint.pystate'

@@ -12,7 +12,7 @@ import haiku as hk
 
 from perceiver_io.checkpoints import download, runs, weight_files
 from perceiver_io.checkpoints.weight_files import Loaded
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.config import AutoencoderConfig
 

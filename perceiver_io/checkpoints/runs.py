@@ -17,8 +17,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from perceiver_io.checkpoints.formats.refusal import InvalidFileError, is_name, read_json
 from perceiver_io.checkpoints.model_sizes import check_shapes, shapes_of
-from perceiver_io.errors import UserError
-from perceiver_io.files import make_folder, write_text
+from perceiver_io.core.errors import UserError
+from perceiver_io.core.files import make_folder, write_text
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.steps import TrainState

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from perceiver_io.checkpoints.formats.refusal import InvalidFileError, is_name
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 from perceiver_io.models.config import AutoencoderConfig
 
 # Theirs, ours, and what theirs is where `config.json` leaves it out: the library leaves out what is

@@ -18,12 +18,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from perceiver_io import files
 from perceiver_io.checkpoints import model_sizes, transformers_config, transformers_names
 from perceiver_io.checkpoints.formats import pystate, safetensors_file, torch_file
 from perceiver_io.checkpoints.formats.refusal import InvalidFileError, about, is_name, read_json
-from perceiver_io.data import kinetics700
-from perceiver_io.errors import UserError
+from perceiver_io.core import files, kinetics700
+from perceiver_io.core.errors import UserError
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training.experiment import Experiment
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import tqdm
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data.records import (
     Record,
     Source,
@@ -20,7 +21,6 @@ from perceiver_io.data.records import (
     none_usable,
     unusable,
 )
-from perceiver_io.errors import UserError
 from perceiver_io.media import reader
 
 SPLITS = ('train', 'val', 'test')

@@ -16,11 +16,11 @@ import grain
 import numpy as np
 from absl import flags
 
-from perceiver_io.clip import Clip, ClipSpec
+from perceiver_io.core.clip import Clip, ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import sampling
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.records import Record, Source
-from perceiver_io.errors import UserError
 from perceiver_io.media import reader
 
 _REASON_BYTES = 160

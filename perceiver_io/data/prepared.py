@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data.records import (
     Record,
     Source,
@@ -23,7 +24,6 @@ from perceiver_io.data.records import (
     none_usable,
     unusable,
 )
-from perceiver_io.errors import UserError
 from perceiver_io.media.reader import UnreadableMedia
 
 _INFO = 'dataset_info.json'  # TFDS writes one into the folder of every dataset

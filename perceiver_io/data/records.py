@@ -6,9 +6,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import sampling
-from perceiver_io.errors import UserError
 
 
 class Stored(Protocol):

@@ -15,7 +15,7 @@ from concurrent import futures
 import numpy as np
 import tqdm
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 from perceiver_io.media import writer
 
 FRAME_RATE = 25

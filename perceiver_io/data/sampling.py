@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from perceiver_io.clip import ClipSpec
-from perceiver_io.errors import UserError
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 
 
 def fits(seconds: float, spec: ClipSpec) -> bool:

@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from perceiver_io import files
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core import files
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import folder, rendered
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.records import Source, choose_classes
-from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from perceiver_io.clip import Clip
-from perceiver_io.errors import UserError
+from perceiver_io.core.clip import Clip
+from perceiver_io.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from perceiver_io.clip import Clip, to_float
+from perceiver_io.core.clip import Clip, Output, to_float
+from perceiver_io.core.errors import UserError
 from perceiver_io.distributed.sharding import clip_sharding, put_clip, replicated
-from perceiver_io.errors import UserError
 from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights
-from perceiver_io.models.autoencoder import Autoencoder, Output
+from perceiver_io.models.autoencoder import Autoencoder
 
 DEFINITIONS = {
     'compression': 'as the paper counts it: video tokens x their padded channels / (latents x '

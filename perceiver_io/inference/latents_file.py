@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 _SMALL = ('names', 'of_file', 'frames', 'model')  # all that is read at once
 _LARGEST = 256 << 20  # bytes of each of these, which a small compressed file can exceed

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from perceiver_io.clip import Clip, ClipSpec, to_float
+from perceiver_io.core.clip import Clip, ClipSpec, Output, to_float
 from perceiver_io.media.side_by_side import SideBySide
 from perceiver_io.media.writer import MediaWriter
 from perceiver_io.metrics import quality
-from perceiver_io.models.autoencoder import Autoencoder, Output
+from perceiver_io.models.autoencoder import Autoencoder
 
 SIDE_BY_SIDE = '_side_by_side.mp4'  # ends the name of a file with both
 NO_SOUND = 'it has no sound: silence went in'

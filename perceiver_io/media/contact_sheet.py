@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from perceiver_io.clip import Clip, ClipSpec
+from perceiver_io.core.clip import Clip, ClipSpec
 
 STILL = 112  # pixels along a side
 SPEC = ClipSpec(frames=16, height=STILL, width=STILL)

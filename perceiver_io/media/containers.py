@@ -13,7 +13,7 @@ import av
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 # Demuxers that read the one local file. Others include playlists, which open what they name.
 _FORMATS = 'mov,matroska,avi,mpeg,mpegts,asf,flv,ogg,wav,mp3,flac,aac'

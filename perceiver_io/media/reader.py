@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from perceiver_io.clip import Clip, ClipSpec
-from perceiver_io.errors import UserError
+from perceiver_io.core.clip import Clip, ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.media.containers import (
     Media,
     UnreadableMedia,

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from perceiver_io.clip import Array, Clip, ClipSpec
+from perceiver_io.core.clip import Array, Clip, ClipSpec
 
 CAPTIONS = ('original, left ear', 'reconstruction, right ear')
 

@@ -15,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.media.containers import (
     UnreadableMedia,
     duration,

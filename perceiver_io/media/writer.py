@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 _AAC_RATES = (
     8_000,

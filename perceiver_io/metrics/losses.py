@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_io.errors import UserError
-from perceiver_io.models.autoencoder import Output
+from perceiver_io.core.clip import Output
+from perceiver_io.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ be 6.02 dB higher. A reconstruction is clipped to the range of its modality firs
 import jax
 import jax.numpy as jnp
 
-from perceiver_io.models.autoencoder import Output
+from perceiver_io.core.clip import Output
 
 PEAK = 1.0
 SMALLEST_ERROR = 1e-10  # a mean squared error below this counts as this: no PSNR is above 100 dB

@@ -11,13 +11,13 @@ output = model.reconstruct(params, video=video, audio=audio)
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.clip import Output
+from perceiver_io.core.errors import UserError
 from perceiver_io.models import modalities
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.models.modalities import PARAMETER_NAMES
@@ -25,20 +25,6 @@ from perceiver_io.network.factored.decoder import ExactDecoder
 from perceiver_io.network.perceiver import BasicDecoder, PerceiverEncoder
 from perceiver_io.network.position_encoding import LINSPACE, SUBSAMPLED
 from perceiver_io.network.tokens import Tokens
-
-
-class Output(NamedTuple):
-    """What the model says; a pytree. None for a modality that the model does not have.
-
-    Attributes:
-        video: [b, q, c], or [b, t, h, w, c] from `reconstruct`; nominally in [0, 1], not clipped.
-        audio: [b, q, patch], or [b, s, 1] from `reconstruct`; nominally in [-1, 1], not clipped.
-        label: [b, k] logits.
-    """
-
-    video: jax.Array | None = None
-    audio: jax.Array | None = None
-    label: jax.Array | None = None
 
 
 class Autoencoder:

@@ -5,7 +5,7 @@ import math
 
 import jax
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 from perceiver_io.models.modalities import PARAMETER_NAMES
 from perceiver_io.network.attention import ACTIVATIONS
 from perceiver_io.network.position_encoding import LINSPACES, FourierPositionEncoding

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 # The original's two grids over [-1, 1). Inputs and queries that are decoded undivided lie on
 # LINSPACE, both ends included. Queries picked by index (all of training, and the released

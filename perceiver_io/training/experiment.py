@@ -13,10 +13,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.distributed.sharding import MeshConfig
-from perceiver_io.errors import UserError
 from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.models.autoencoder import AutoencoderConfig
 from perceiver_io.training.optimizer import OptimizerConfig

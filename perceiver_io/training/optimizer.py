@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import tqdm
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 from perceiver_io.training.metric_writer import MetricWriter
 
 _BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word

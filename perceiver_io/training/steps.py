@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from perceiver_io.clip import Clip, to_float
+from perceiver_io.core.clip import Clip, Output, to_float
+from perceiver_io.core.errors import UserError
 from perceiver_io.distributed.sharding import clip_sharding, replicated
-from perceiver_io.errors import UserError
 from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights, loss_terms, weighted_total
-from perceiver_io.models.autoencoder import Autoencoder, Output
+from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.modalities import patch_audio
 
 

@@ -17,7 +17,7 @@ import pytest
 from test_programs import ROOT, play, python
 
 import perceiver_io
-from perceiver_io import cli, files
+from perceiver_io import cli
 from perceiver_io import convert as convert_program
 from perceiver_io import eval as eval_program
 from perceiver_io import reconstruct as reconstruct_program
@@ -29,6 +29,7 @@ from perceiver_io.checkpoints import (
     weight_files,
 )
 from perceiver_io.convert import convert
+from perceiver_io.core import files
 from perceiver_io.data import kinetics700, rendered
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.training.experiment import Experiment

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data import folder, rendered
 from perceiver_io.media import writer
 

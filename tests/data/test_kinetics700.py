@@ -1,6 +1,6 @@
 """The shipped list of class names."""
 
-from perceiver_io.data.kinetics700 import CLASSES
+from perceiver_io.core.kinetics700 import CLASSES
 
 
 def test_the_index_of_a_class_is_its_place_in_the_plain_sort():

@@ -3,7 +3,7 @@
 import pytest
 from helpers import kinetics_trees
 
-from perceiver_io.data.kinetics700 import CLASSES
+from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data.prepare import kinetics, trees
 
 

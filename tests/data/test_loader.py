@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data import folder, loader, rendered, sampling
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.media import reader

@@ -19,8 +19,8 @@ from helpers import kinetics_trees
 from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io import prepare as program
+from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data import rendered
-from perceiver_io.data.kinetics700 import CLASSES
 from perceiver_io.data.prepare import preparation, tfds_builders
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

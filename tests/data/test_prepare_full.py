@@ -15,7 +15,7 @@ import pytest
 from helpers import kinetics_trees
 from test_prepare import ROOT, command, examples, rejects
 
-from perceiver_io.data.kinetics700 import CLASSES
+from perceiver_io.core.kinetics700 import CLASSES
 
 pytestmark = pytest.mark.slow
 KILLS = 8

@@ -9,7 +9,7 @@ import pytest
 from helpers.kinetics_trees import make_contents
 from helpers.media_files import burst, burst_centre, frame_times, make_media
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data.prepare import transcode
 from perceiver_io.data.prepare.transcode import Rejected, Settings
 from perceiver_io.media import reader

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver_io.clip import Clip
+from perceiver_io.core.clip import Clip, Output
 from perceiver_io.data.loader import Batch
 from perceiver_io.distributed.sharding import MeshConfig, make_mesh
 from perceiver_io.evaluation import table5
 from perceiver_io.evaluation.evaluation import evaluate, make_eval_step
 from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights
-from perceiver_io.models.autoencoder import AutoencoderConfig, Output
+from perceiver_io.models.autoencoder import AutoencoderConfig
 
 NAMES = ['one.mp4', 'two.mp4', 'three.mp4']
 CLASSES = ('cat', 'dog', 'owl')

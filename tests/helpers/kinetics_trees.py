@@ -13,7 +13,7 @@ import av
 import numpy as np
 from helpers import media_files
 
-from perceiver_io.data.kinetics700 import CLASSES
+from perceiver_io.core.kinetics700 import CLASSES
 
 FORMS = ('cvdf_flat', 'cvdf', 'torchvision', 'mmaction2', 'list')
 # All whose index torchvision's sort moves, and all else that trees write in other ways.

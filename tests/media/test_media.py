@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.media_files import SIZE, burst, frame_times, make_media, read_number
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.media import streams
 from perceiver_io.media.containers import open_media
 from perceiver_io.media.reader import UnreadableMedia, probe, read_window, read_windows

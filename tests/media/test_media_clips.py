@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.media import containers
 from perceiver_io.media.reader import UnreadableMedia, probe, read_window, read_windows
 

@@ -15,7 +15,7 @@ from helpers.media_files import (
     read_number,
 )
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.media.reader import UnreadableMedia, probe, read_window
 
 NTSC = fractions.Fraction(30_000, 1001)

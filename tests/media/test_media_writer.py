@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers.media_files import burst, burst_centre
 
-from perceiver_io.clip import ClipSpec
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.media.reader import probe, read_window, read_windows
 from perceiver_io.media.writer import MediaWriter, write_media
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from perceiver_io.clip import Clip, ClipSpec
+from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.media import side_by_side
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from perceiver_io.clip import Clip
+from perceiver_io.core.clip import Clip
 from perceiver_io.distributed import sharding
 from perceiver_io.evaluation import table5
 from perceiver_io.models.autoencoder import Autoencoder

@@ -13,7 +13,7 @@ from absl import flags
 from PIL import Image
 
 from perceiver_io import inspect
-from perceiver_io.clip import Clip
+from perceiver_io.core.clip import Clip
 from perceiver_io.data import rendered, sources
 from perceiver_io.media import contact_sheet
 from perceiver_io.media.reader import UnreadableMedia

@@ -21,7 +21,7 @@ from perceiver_io import cli
 from perceiver_io import eval as eval_program
 from perceiver_io import reconstruct as reconstruct_program
 from perceiver_io.checkpoints import loading, runs
-from perceiver_io.clip import Clip, ClipSpec
+from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.data import rendered
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.inference import reconstruction

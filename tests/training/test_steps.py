@@ -12,10 +12,10 @@ import numpy as np
 import optax
 import pytest
 
-from perceiver_io.clip import Clip
+from perceiver_io.core.clip import Clip, Output
 from perceiver_io.distributed import sharding
 from perceiver_io.metrics import losses
-from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig, Output
+from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.training import steps
 from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_io import files
 from perceiver_io.checkpoints.formats import inert_pickle
 from perceiver_io.checkpoints.formats.refusal import (
     InvalidFileError,
@@ -18,6 +17,7 @@ from perceiver_io.checkpoints.formats.refusal import (
     checked,
     quoted,
 )
+from perceiver_io.core import files
 
 # Of a pickle: protocol 2 and later; a dict in protocols 0 and 1; a name.
 STARTS = (b'\x80', b'(', b'}', b'c')

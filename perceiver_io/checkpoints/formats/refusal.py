@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_io.errors import InvalidFileError, UserError
+from perceiver_io.core.errors import InvalidFileError, UserError
 
 LARGEST = 4 << 30  # bytes of a file of weights: fifty times the released ones
 _LARGEST_JSON = 8 << 20  # bytes: a config with the names of a hundred thousand classes

@@ -12,7 +12,6 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from perceiver_io import files
 from perceiver_io.checkpoints.formats.pystate import guess
 from perceiver_io.checkpoints.formats.refusal import (
     InvalidFileError,
@@ -21,6 +20,7 @@ from perceiver_io.checkpoints.formats.refusal import (
     checked,
     quoted,
 )
+from perceiver_io.core import files
 
 _LONGEST_HEADER = 8 << 20  # bytes: some ten thousand arrays
 

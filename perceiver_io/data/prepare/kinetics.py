@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from perceiver_io.data.kinetics700 import CLASSES
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
+from perceiver_io.core.kinetics700 import CLASSES
 
 _SPLIT_WORDS = {
     'train': 'train',

@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
-from perceiver_io import files
+from perceiver_io.core import files
+from perceiver_io.core.errors import UserError
 from perceiver_io.data.prepare import transcode
 from perceiver_io.data.prepare.trees import Listed
-from perceiver_io.errors import UserError
 
 # Kinetics makes 706 shards of `train`, each half a gigabyte: fewer than the 1,024 files that a
 # process may usually have open, since each shard that is read stays open.

@@ -22,11 +22,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_builder, example_serializer, file_adapters
 
-from perceiver_io import files
+from perceiver_io.core import files
+from perceiver_io.core.errors import UserError
+from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data import rendered
-from perceiver_io.data.kinetics700 import CLASSES
 from perceiver_io.data.prepare import preparation, transcode, trees
-from perceiver_io.errors import UserError
 
 
 @dataclasses.dataclass(eq=False)

@@ -6,8 +6,8 @@ import pathlib
 import uuid
 from typing import NamedTuple
 
-from perceiver_io.clip import ClipSpec
-from perceiver_io.errors import UserError
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.errors import UserError
 from perceiver_io.media import reader
 from perceiver_io.media.containers import open_media, seeks_exactly
 from perceiver_io.media.writer import H264, MediaWriter

@@ -12,10 +12,10 @@ import pathlib
 from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
+from perceiver_io.core.errors import UserError
+from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data import folder
-from perceiver_io.data.kinetics700 import CLASSES
 from perceiver_io.data.prepare import kinetics
-from perceiver_io.errors import UserError
 
 _SUFFIXES = {
     '.mp4',

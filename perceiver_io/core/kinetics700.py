@@ -3,7 +3,7 @@
 from importlib import resources
 
 CLASSES = tuple(
-    resources.files('perceiver_io.data')
+    resources.files('perceiver_io.core')
     .joinpath('kinetics700_classes.txt')
     .read_text(encoding='utf-8')
     .splitlines()

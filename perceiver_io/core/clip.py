@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 Array = Any  # numpy or JAX: this module must not import JAX, the data workers use it too
 
@@ -27,6 +27,20 @@ class Clip(NamedTuple):
         video: [..., t, h, w, 3]; uint8, or float in [0, 1].
         audio: [..., s, 1]; int16, or float in [-1, 1].
         label: [...] int32 class index; -1 where the class is unknown.
+    """
+
+    video: Array | None = None
+    audio: Array | None = None
+    label: Array | None = None
+
+
+class Output(NamedTuple):
+    """What the model says; a pytree. None for a modality that the model does not have.
+
+    Attributes:
+        video: [b, q, c], or [b, t, h, w, c] from `reconstruct`; nominally in [0, 1], not clipped.
+        audio: [b, q, patch], or [b, s, 1] from `reconstruct`; nominally in [-1, 1], not clipped.
+        label: [b, k] logits.
     """
 
     video: Array | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from perceiver_io.errors import UserError
+from perceiver_io.core.errors import UserError
 
 
 def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
