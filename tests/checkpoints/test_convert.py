@@ -29,8 +29,8 @@ from perceiver_io.checkpoints import (
     weight_files,
 )
 from perceiver_io.convert import convert
-from perceiver_io.core import files
-from perceiver_io.data import kinetics700, rendered
+from perceiver_io.core import files, kinetics700
+from perceiver_io.data import rendered
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.training.experiment import Experiment
 
