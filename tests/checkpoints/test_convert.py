@@ -14,7 +14,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from test_programs import ROOT, play, python
+from helpers.runs import ROOT, play, python
 
 import perceiver_io
 from perceiver_io import cli

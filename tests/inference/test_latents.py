@@ -9,7 +9,7 @@ import zipfile
 import av
 import numpy as np
 import pytest
-from test_programs import RATE, make_run, python
+from helpers.runs import RATE, make_run, python
 
 from perceiver_io import cli, decode, encode
 from perceiver_io import reconstruct as reconstruct_program

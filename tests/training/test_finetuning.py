@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_programs import RATE, make_run
+from helpers.runs import RATE, make_run
 
 from perceiver_io import eval as eval_program
 from perceiver_io import train as train_program

@@ -1,0 +1,28 @@
+"""How the programs end when the user has to change something."""
+
+import numpy as np
+import pytest
+
+from perceiver_io import cli
+from perceiver_io import reconstruct as reconstruct_program
+from perceiver_io.core.clip import Clip, ClipSpec
+from perceiver_io.media import reader, side_by_side
+from perceiver_io.models.autoencoder import AutoencoderConfig
+
+
+def test_errors_of_the_user_are_told_from_bugs():
+    def caught(function):
+        with pytest.raises(Exception) as info:
+            function()
+        return cli.message(info.value)
+
+    assert caught(lambda: ClipSpec(frames=0)) == 'frames=0 must be at least 1'
+    assert caught(lambda: open('/nowhere/at/all')) == '/nowhere/at/all: No such file or directory'
+    assert caught(lambda: reader.probe('/nowhere')) == 'there is no such file'
+    assert caught(lambda: AutoencoderConfig(height=225)).startswith('height=225 must be divisible')
+    assert caught(lambda: reconstruct_program.reconstruct_files([], '', '')).startswith('there is')
+    assert caught(lambda: side_by_side.SideBySide(None)) is None
+    spec = ClipSpec(frames=1, height=8, width=8)
+    wrong = Clip(np.zeros((1, 8, 7, 3), np.uint8), np.zeros((1, 1), np.int16))
+    other = Clip(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((1, 1), np.int16))
+    assert caught(lambda: side_by_side.SideBySide(spec).draw(wrong, other)) is None  # numpy's
