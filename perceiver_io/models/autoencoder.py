@@ -185,7 +185,7 @@ class Autoencoder:
             'audio': config.audio_patches if 'audio' in config.modalities else 0,
         }
         floats = 6 * config.query_channels + 2 * config.decoder_heads * config.latents
-        at_once = max(1, config.decode_bytes // (4 * len(latents) * floats))
+        at_once = max(1, _decode_memory(config) // (4 * len(latents) * floats))
         chunks = math.ceil(sum(points.values()) / at_once)
 
         # Every chunk takes the same share of each modality; the last ones repeat the final point.
@@ -235,6 +235,10 @@ class Autoencoder:
         if len(batches) > 1:
             raise UserError(f'video, audio and label have different batch sizes: {batches}')
         return batches.pop()
+
+
+def _decode_memory(config: AutoencoderConfig) -> int:
+    return config.for_platform(jax.default_backend()).decode_memory
 
 
 def _encode(config: AutoencoderConfig, video, audio, label, label_masked, is_training) -> jax.Array:
@@ -301,7 +305,7 @@ def _decode(config: AutoencoderConfig, latents, video_index, audio_index, grid) 
     )
     make_decoder = functools.partial(BasicDecoder, **core)
     if config.attention == 'exact':
-        make_decoder = functools.partial(ExactDecoder, **core, memory=config.decode_bytes)
+        make_decoder = functools.partial(ExactDecoder, **core, memory=_decode_memory(config))
     decoder = modalities.MultimodalDecoder(
         min_padding=config.query_padding, make_decoder=make_decoder
     )

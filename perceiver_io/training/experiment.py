@@ -8,12 +8,12 @@ import dataclasses
 import difflib
 import json
 import reprlib
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from perceiver_io.core.clip import ClipSpec
+from perceiver_io.core.config_values import as_type
 from perceiver_io.core.errors import UserError
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.distributed.sharding import MeshConfig
@@ -141,24 +141,5 @@ def typed(cls: type, values: Mapping[str, Any], prefix: str = '') -> dict[str, A
                 raise UserError(f'{name}={reprlib.repr(value)} must be a group of keys')
             arguments[key] = build(hints[key], value, f'{name}.')
         else:
-            arguments[key] = _typed(value, hints[key], name)
+            arguments[key] = as_type(value, hints[key], name)
     return arguments
-
-
-def _typed(value: Any, hint: Any, name: str) -> Any:
-    """`value` as the type `hint`, or a UserError."""
-    if isinstance(hint, types.UnionType):  # only "something or None" occurs
-        if value is None:
-            return None
-        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
-    origin = typing.get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list | tuple):
-        inner = typing.get_args(hint)
-        if inner[-1] is not Ellipsis and len(inner) != len(value):
-            raise UserError(f'{name}={reprlib.repr(value)} must have {len(inner)} values')
-        return tuple(_typed(item, inner[0], name) for item in value)
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, origin) or (origin is int and isinstance(value, bool)):
-        raise UserError(f'{name}={reprlib.repr(value)} must be of type {origin.__name__}')
-    return value
