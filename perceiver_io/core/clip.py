@@ -14,7 +14,7 @@ import numpy as np
 
 from perceiver_io.core.errors import UserError
 
-Array = Any  # numpy or JAX: this module must not import JAX, the data workers use it too
+Array = Any  # numpy or JAX, or None: data workers use this module, so it must not import JAX
 
 
 class Clip(NamedTuple):
@@ -29,9 +29,9 @@ class Clip(NamedTuple):
         label: [...] int32 class index; -1 where the class is unknown.
     """
 
-    video: Array | None = None
-    audio: Array | None = None
-    label: Array | None = None
+    video: Array = None
+    audio: Array = None
+    label: Array = None
 
 
 class Output(NamedTuple):
@@ -43,9 +43,9 @@ class Output(NamedTuple):
         label: [b, k] logits.
     """
 
-    video: Array | None = None
-    audio: Array | None = None
-    label: Array | None = None
+    video: Array = None
+    audio: Array = None
+    label: Array = None
 
 
 def to_float(clip: Clip) -> Clip:

@@ -124,6 +124,7 @@ def evaluation_batches(
     *,
     batch_size: int,
     windows: int = 1,
+    first_batch: int = 0,
     workers: int = 0,
     threads: int = 4,
     process_index: int = 0,
@@ -142,6 +143,7 @@ def evaluation_batches(
     examples = grain.MapDataset.range(batches * batch_size).map(
         functools.partial(_fixed_example, source=source, spec=spec, windows=windows)
     )
+    examples = examples[first_batch * batch_size :]
     return _batches(examples[process_index::process_count], local_size, workers, threads)
 
 
@@ -152,6 +154,17 @@ def failures(batch: Batch, source: Source) -> list[tuple[str, str]]:
         for record, reason in zip(batch.failed, batch.reason)
         if record >= 0
     ]
+
+
+def why_unreadable(source: Source, record: int, spec: ClipSpec, windows: int = 1) -> str:
+    """Why a record that was named in `Batch.failed` cannot be read: it is read once more."""
+    failing = source.records[record]
+    for start in sampling.uniform_starts(failing.seconds, spec, windows):
+        try:
+            _read(failing, start, spec)
+        except (reader.UnreadableMedia, OSError) as error:
+            return str(error)
+    return 'it could not be read, and now it can: evaluate again'
 
 
 def _local_size(batch_size: int, process_index: int, process_count: int) -> int:

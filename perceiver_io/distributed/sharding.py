@@ -64,6 +64,11 @@ def clip_sharding(mesh: Mesh) -> Clip:
     return Clip(video=both, audio=both, label=NamedSharding(mesh, PartitionSpec('data')))
 
 
+def example_sharding(mesh: Mesh) -> NamedSharding:
+    """Arrays [b, ...] with a number or a row for each example of a batch."""
+    return NamedSharding(mesh, PartitionSpec('data'))
+
+
 def check_divisible(mesh: Mesh, *, batch_size: int, frames: int, accumulate: int = 1) -> None:
     """Raises UserError, saying what to change, where a batch does not fit the mesh."""
     data, context = mesh.shape['data'], mesh.shape['context']
@@ -85,6 +90,24 @@ def put_clip(clip: Clip, mesh: Mesh) -> Clip:
             for array, sharding in zip(clip, clip_sharding(mesh))
         ]
     )
+
+
+def put_examples(tree: Any, mesh: Mesh) -> Any:
+    """This process's rows of arrays [b, ...] to their places on the mesh."""
+    sharding = example_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+
+def put_replicated(tree: Any, mesh: Mesh) -> Any:
+    """Arrays that every process has whole, such as parameters, to every device of the mesh."""
+    sharding = replicated(mesh)
+
+    def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+            return leaf
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+    return jax.tree.map(put, tree)
 
 
 def fetch(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The training loss (paper, section 4.3): L1 of the picture, L1 of the sound, cross-entropy."""
+"""The training loss (paper, section 4.3): L1 of video, L1 of audio, cross-entropy of the class."""
 
 import dataclasses
 
@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver_io.core.clip import Output
+from perceiver_io.core.clip import Clip, Output
 from perceiver_io.core.errors import UserError
+from perceiver_io.metrics.quality import mean_of_each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class LossWeights:
     audio: float = 1.0
     label: float = 0.0001
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, weight in dataclasses.asdict(self).items():
             if weight < 0:
                 raise UserError(f'loss weight {name}={weight} must not be negative')
@@ -48,3 +49,24 @@ def loss_terms(output: Output, target: Output) -> dict[str, jax.Array]:
 def weighted_total(terms: dict[str, jax.Array], weights: LossWeights) -> jax.Array:
     """The sum that is trained on."""
     return sum(getattr(weights, name) * term for name, term in terms.items())
+
+
+def example_losses(output: Output, target: Clip, weights: LossWeights) -> jax.Array:
+    """The weighted loss of each example, [b]; the label term is 0 where the label is unknown.
+
+    Args:
+        output: video [b, ...], audio [b, ...], label logits [b, k].
+        target: video and audio of the same shapes; label int [b], -1 where unknown.
+        weights: of the terms.
+    """
+    terms = {}
+    if output.video is not None:
+        terms['video'] = mean_of_each(jnp.abs(output.video - target.video))
+    if output.audio is not None:
+        terms['audio'] = mean_of_each(jnp.abs(output.audio - target.audio))
+    if output.label is not None:
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
+            output.label, jnp.maximum(target.label, 0)
+        )
+        terms['label'] = jnp.where(target.label >= 0, cross_entropy, 0.0)
+    return weighted_total(terms, weights)
