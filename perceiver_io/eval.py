@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import haiku as hk
-import jax
 import numpy as np
 import tqdm
 from absl import flags
@@ -109,7 +108,7 @@ def evaluate_run(
     )
     evaluated = evaluation.evaluate(
         evaluation.make_eval_step(model, mesh),
-        jax.device_put(loaded.params, sharding.replicated(mesh)),
+        sharding.put_replicated(loaded.params, mesh),
         batches,
         names=[record.name for record in clips.records],
         classes=clips.classes,

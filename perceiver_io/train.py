@@ -199,7 +199,7 @@ class Evaluator:
     def _show(self, step, params):
         """One clip and its reconstruction, as a picture and as sound."""
         clip = to_float(next(self._batches(1)).clip)
-        params = jax.tree.map(lambda leaf: leaf.addressable_data(0), params)
+        params = sharding.one_copy(params)
         output = self._model.reconstruct(params, video=clip.video, audio=clip.audio)
         if output.video is not None:
             self._writer.image(

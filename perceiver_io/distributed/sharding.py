@@ -1,7 +1,15 @@
-"""The mesh, and how arrays lie on it. One device is a 1 x 1 mesh and takes the same path.
+"""The device mesh and the rules by which arrays are placed on it.
 
-Axes: `data` divides the examples of a batch, `context` the frames and samples of each example, and
-with them the tokens. Parameters are on every device.
+One device is a 1 x 1 mesh and takes the same code path. The mesh has two axes: `data` divides the
+examples of a batch, `context` divides the frames and samples of each example, and with them the
+tokens. This is the only file that names a PartitionSpec.
+
+| array | divided by |
+| --- | --- |
+| parameters, optimizer state, step | nothing: a copy on every device (240 MB at the paper's size) |
+| video [b, t, h, w, c], audio [b, s, 1] | `data` along b, `context` along t or s |
+| other values of examples [b, ...] | `data` along b |
+| metrics | nothing: every process can read them |
 """
 
 import dataclasses
@@ -9,7 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from perceiver_io.core.clip import Clip
 from perceiver_io.core.errors import UserError
@@ -27,7 +35,7 @@ class MeshConfig:
     data: int = 0
     context: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.data < 0 or self.context < 1:
             raise UserError(
                 f'mesh data={self.data} must not be negative, '
@@ -36,7 +44,7 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """All devices of all processes as a (data, context) mesh."""
+    """The devices, by default all of all processes, as a (data, context) mesh."""
     devices = jax.devices() if devices is None else devices
     data = config.data or len(devices) // config.context
     if data * config.context != len(devices):
@@ -44,7 +52,8 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
             f'mesh data={config.data} x context={config.context} does not use the {len(devices)} '
             f'devices there are: their product must be {len(devices)} (data=0 takes what is left)'
         )
-    # Haiku's code does not carry shardings in its types: the compiler places what is inside.
+    # Auto, because Haiku's code does not carry shardings in its types: the compiler places the
+    # arrays inside a program.
     return jax.make_mesh(
         (data, config.context),
         ('data', 'context'),
@@ -53,20 +62,25 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     )
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+def state_sharding(mesh: Mesh) -> Sharding:
+    """Of parameters and optimizer state. A larger model would divide them here."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def clip_sharding(mesh: Mesh) -> Clip:
-    """Shardings of a batch of clips: video and audio over both axes, labels over `data`."""
-    both = NamedSharding(mesh, PartitionSpec('data', 'context'))
-    return Clip(video=both, audio=both, label=NamedSharding(mesh, PartitionSpec('data')))
+def replicated(mesh: Mesh) -> Sharding:
+    """Of results that the host reads: whole on every device, so that every process has them."""
+    return NamedSharding(mesh, PartitionSpec())
 
 
-def example_sharding(mesh: Mesh) -> NamedSharding:
-    """Arrays [b, ...] with a number or a row for each example of a batch."""
+def example_sharding(mesh: Mesh) -> Sharding:
+    """Of arrays [b, ...] with a value for each example."""
     return NamedSharding(mesh, PartitionSpec('data'))
+
+
+def clip_sharding(mesh: Mesh) -> Clip:
+    """Of a batch of clips."""
+    divided = NamedSharding(mesh, PartitionSpec('data', 'context'))
+    return Clip(video=divided, audio=divided, label=example_sharding(mesh))
 
 
 def check_divisible(mesh: Mesh, *, batch_size: int, frames: int, accumulate: int = 1) -> None:
@@ -83,7 +97,7 @@ def check_divisible(mesh: Mesh, *, batch_size: int, frames: int, accumulate: int
 
 
 def put_clip(clip: Clip, mesh: Mesh) -> Clip:
-    """This process's part of a batch to its place in the global batch on the mesh."""
+    """This process's examples of a batch, placed in the global batch."""
     return Clip(
         *[
             None if array is None else jax.make_array_from_process_local_data(sharding, array)
@@ -93,13 +107,13 @@ def put_clip(clip: Clip, mesh: Mesh) -> Clip:
 
 
 def put_examples(tree: Any, mesh: Mesh) -> Any:
-    """This process's rows of arrays [b, ...] to their places on the mesh."""
+    """A tree of this process's arrays [b, ...], placed in the global batch."""
     sharding = example_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
-    """Arrays that every process has whole, such as parameters, to every device of the mesh."""
+    """A tree of whole arrays, the same in every process, to every device of the mesh."""
     sharding = replicated(mesh)
 
     def put(leaf: Any) -> jax.Array:
@@ -110,6 +124,20 @@ def put_replicated(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(put, tree)
 
 
-def fetch(tree: Any) -> Any:
-    """Replicated device arrays to numpy, on any number of processes."""
-    return jax.tree.map(np.asarray, tree)
+def one_copy(tree: Any) -> Any:
+    """Parameters as arrays of one local device, for programs that run in this process alone."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def split_batch(clip: Clip, parts: int, mesh: Mesh) -> Clip:
+    """[b, ...] to [parts, b / parts, ...] inside a program, without moving data between devices.
+
+    Part i holds the examples j with j % parts == i, so that every device gives its share to each.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
+        axes = (None, 'data', 'context') if x.ndim > 2 else (None, 'data')
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    return jax.tree.map(split, clip)

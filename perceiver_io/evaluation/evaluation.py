@@ -13,11 +13,17 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from perceiver_io.core.clip import Clip, Output, to_float
 from perceiver_io.core.errors import UserError
-from perceiver_io.distributed.sharding import clip_sharding, put_clip, replicated
+from perceiver_io.distributed.sharding import (
+    clip_sharding,
+    example_sharding,
+    put_clip,
+    put_examples,
+    replicated,
+)
 from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.models.autoencoder import Autoencoder
@@ -71,10 +77,9 @@ def make_eval_step(model: Autoencoder, mesh: Mesh) -> Callable:
         return _measure(output, clip), info
 
     everywhere = replicated(mesh)
-    examples = NamedSharding(mesh, PartitionSpec('data'))
     return jax.jit(
         eval_step,
-        in_shardings=(everywhere, clip_sharding(mesh), examples),
+        in_shardings=(everywhere, clip_sharding(mesh), example_sharding(mesh)),
         out_shardings=everywhere,
     )
 
@@ -102,7 +107,6 @@ def evaluate(
         mesh: that of `eval_step`.
         progress: wraps the batches, to show how far it is.
     """
-    examples = NamedSharding(mesh, PartitionSpec('data'))
     measured, infos = [], []
     for batch in progress(batches):
         info = {
@@ -112,7 +116,7 @@ def evaluate(
             'failed': batch.failed,
             'reason': batch.reason,
         }
-        info = jax.tree.map(lambda x: jax.make_array_from_process_local_data(examples, x), info)
+        info = put_examples(info, mesh)
         measures, info = jax.device_get(eval_step(params, put_clip(batch.clip, mesh), info))
         measured.append(measures)
         infos.append(info)

@@ -9,11 +9,16 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from perceiver_io.core.clip import Clip, Output, to_float
 from perceiver_io.core.errors import UserError
-from perceiver_io.distributed.sharding import clip_sharding, replicated
+from perceiver_io.distributed.sharding import (
+    clip_sharding,
+    replicated,
+    split_batch,
+    state_sharding,
+)
 from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights, loss_terms, weighted_total
 from perceiver_io.models.autoencoder import Autoencoder
@@ -68,7 +73,7 @@ def init_state(
         params = model.init(stream(seed, 'init', 0))
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    return jax.jit(init, out_shardings=state_sharding(mesh))()
 
 
 def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig) -> Callable:
@@ -147,7 +152,7 @@ def make_train_step(
     def mean_gradients(params, clip, step):
         if accumulate == 1:
             return gradients(params, clip, step)
-        parts = jax.tree.map(lambda x: _split(x, accumulate, mesh), clip)
+        parts = split_batch(clip, accumulate, mesh)
         first = jax.tree.map(lambda x: x[0], parts)
         zeros = jax.tree.map(
             lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, params, first, step)
@@ -172,17 +177,9 @@ def make_train_step(
         }
         return TrainState(state.step + 1, params, opt_state), scalars
 
-    everywhere = replicated(mesh)
     return jax.jit(
         train_step,
-        in_shardings=(everywhere, clip_sharding(mesh)),
-        out_shardings=(everywhere, everywhere),
+        in_shardings=(state_sharding(mesh), clip_sharding(mesh)),
+        out_shardings=(state_sharding(mesh), replicated(mesh)),
         donate_argnums=0,
     )
-
-
-def _split(x: jax.Array, parts: int, mesh: Mesh) -> jax.Array:
-    """[b, ...] to [parts, b / parts, ...], taking from every device its share of each part."""
-    x = x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1)
-    axes = (None, 'data', 'context') if x.ndim > 2 else (None, 'data')
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(*axes)))

@@ -1,49 +1,21 @@
 """The training step: what it looks at, and that parts, meshes and resumes change nothing."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers.tiny import TINY, random_clip
 
-from perceiver_io.core.clip import Clip, Output
+from perceiver_io.core.clip import Output
 from perceiver_io.distributed import sharding
 from perceiver_io.metrics import losses
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.training import steps
 from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 
-TINY = dict(
-    frames=2,
-    height=8,
-    width=8,
-    samples_per_frame=64,
-    classes=5,
-    video_bands=4,
-    audio_bands=6,
-    latents=6,
-    latent_channels=16,
-    self_attends=1,
-    self_attention_heads=2,
-    decoder_channels=16,
-    label_query_channels=16,
-)
 EVERYTHING = steps.SamplingConfig(video_queries=128, audio_queries=8, label_masked=0.0)
-
-
-def random_clip(config: AutoencoderConfig, batch: int) -> Clip:
-    rng = np.random.default_rng(0)
-    return Clip(
-        video=rng.integers(0, 256, (batch, *config.video_shape, 3), np.uint8),
-        audio=rng.integers(-20_000, 20_000, (batch, config.samples, 1)).astype(np.int16),
-        label=rng.integers(0, config.classes, batch).astype(np.int32),
-    )
 
 
 def train(config, clip, count, *, optimizer=None, accumulate=1):
@@ -147,42 +119,3 @@ def test_schedule():
     values = [float(schedule(step)) for step in (0, 5, 10, 49, 75, 100)]
     assert values == pytest.approx([0, 1, 2, 2, 1, 0], abs=1e-6)
     assert float(make_schedule(OptimizerConfig(learning_rate=2.0), 100)(0)) == 2.0
-
-
-def test_a_mesh_changes_nothing():
-    """Eight devices, as data x context, against one: in a process of its own, for the flag."""
-    code = textwrap.dedent("""
-        import jax, numpy as np, optax
-        from perceiver_io import losses, sharding, steps
-        from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
-        from test_steps import TINY, random_clip
-
-        config = AutoencoderConfig(**TINY | {'frames': 4})
-        results = []
-        for data, context in ((1, 1), (2, 4)):
-            mesh = sharding.make_mesh(sharding.MeshConfig(data, context),
-                                      jax.devices()[:data * context])
-            model = Autoencoder(config)
-            optimizer = optax.sgd(0.1)  # an adaptive one would blow up rounding
-            state = steps.init_state(model, optimizer, 0, mesh)
-            step = steps.make_train_step(
-                model, optimizer, losses.LossWeights(), steps.SamplingConfig(64, 16, 0.5), seed=0,
-                mesh=mesh, accumulate=2)
-            for _ in range(2):
-                state, metrics = step(state, sharding.put_clip(random_clip(config, 16), mesh))
-            results.append(jax.device_get((state.params, metrics)))
-        for other in results[1:]:
-            for one, two in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other)):
-                np.testing.assert_allclose(one, two, rtol=2e-4, atol=2e-5)
-        print('same on', len(jax.devices()), 'devices')
-    """)
-    environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': os.pathsep.join(sys.path),
-    }
-    done = subprocess.run(
-        [sys.executable, '-c', code], env=environment, text=True, capture_output=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 'same on 8 devices' in done.stdout

@@ -1,0 +1,31 @@
+"""The smallest model with everything in it, and clips for it."""
+
+import numpy as np
+
+from perceiver_io.core.clip import Clip
+from perceiver_io.models.config import AutoencoderConfig
+
+TINY = dict(
+    frames=2,
+    height=8,
+    width=8,
+    samples_per_frame=64,
+    classes=5,
+    video_bands=4,
+    audio_bands=6,
+    latents=6,
+    latent_channels=16,
+    self_attends=1,
+    self_attention_heads=2,
+    decoder_channels=16,
+    label_query_channels=16,
+)
+
+
+def random_clip(config: AutoencoderConfig, batch: int) -> Clip:
+    rng = np.random.default_rng(0)
+    return Clip(
+        video=rng.integers(0, 256, (batch, *config.video_shape, 3), np.uint8),
+        audio=rng.integers(-20_000, 20_000, (batch, config.samples, 1)).astype(np.int16),
+        label=rng.integers(0, config.classes, batch).astype(np.int32),
+    )
