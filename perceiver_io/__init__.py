@@ -1,7 +1,38 @@
-"""Perceiver IO for multimodal autoencoding: video, sound and label in, the same out."""
+"""Perceiver IO for multimodal autoencoding, in JAX and Haiku.
 
-from perceiver_io.checkpoints.loading import load
-from perceiver_io.core.clip import Clip, ClipSpec, Output
-from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+A video, its audio and its class label are encoded into a few hundred latent vectors and decoded
+again. The names below are the public interface; each is imported when it is first used.
+"""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perceiver_io.checkpoints.loading import load
+    from perceiver_io.core.clip import Clip, ClipSpec, Output
+    from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+
+__version__ = '0.2.0'
 __all__ = ['Autoencoder', 'AutoencoderConfig', 'Clip', 'ClipSpec', 'Output', 'load']
+
+_MODULES = {
+    'Autoencoder': 'perceiver_io.models.autoencoder',
+    'AutoencoderConfig': 'perceiver_io.models.autoencoder',
+    'Clip': 'perceiver_io.core.clip',
+    'ClipSpec': 'perceiver_io.core.clip',
+    'Output': 'perceiver_io.core.clip',
+    'load': 'perceiver_io.checkpoints.loading',
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Without JAX, `perceiver-io --help` answers at once and processes that only read media are small.
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

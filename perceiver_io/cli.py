@@ -1,55 +1,257 @@
-"""How the programs start, and how they end when the user has to change something."""
+"""The command line: the dispatcher `perceiver-io`, `--config` by name, `--help` and errors.
 
+Exit statuses of every program:
+
+    0    success
+    1    the data, a file or a checkpoint is at fault, or some of the files failed
+    2    the command line is at fault: an unknown flag, key, type or config, or a missing argument
+    130  stopped by Ctrl-C
+
+Errors are one or two lines on stderr. A traceback means a bug.
+"""
+
+import difflib
+import importlib
 import os
+import pathlib
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
-from absl import app, logging
-
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 
 TRACEBACK = 'PERCEIVER_IO_TRACEBACK'  # set this variable to anything to see where an error arose
+
+COMMANDS = {
+    'train': 'trains a model, or continues a run',
+    'eval': 'evaluates a model: metrics of a dataset, and a few videos',
+    'reconstruct': 'reconstructs media files',
+    'encode': 'encodes media files into a file of latents',
+    'decode': 'decodes a file of latents into media files',
+    'convert': 'converts weights between formats',
+    'prepare': 'prepares a dataset for training',
+    'inspect': 'shows the clips of a dataset',
+}
+ALIASES = {'embed': 'encode'}  # the name of earlier versions
+
+_CONFIGS = pathlib.Path(__file__).resolve().parent / 'configs'
+_HELP = {'-h', '-help', '--help', '--helpshort', '--helpfull'}
+
+
+def main() -> None:
+    """The console script `perceiver-io`: runs the command named by the first argument.
+
+    Only the module of that command is imported.
+    """
+    name, *arguments = sys.argv[1:] or ['']
+    if name in _HELP:
+        print(_usage())
+        sys.exit(0)
+    if name == '--version':
+        from perceiver_io import __version__
+
+        print(__version__)
+        sys.exit(0)
+    if ALIASES.get(name, name) not in COMMANDS:
+        known = ', '.join(COMMANDS)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        problem = f'no command {name!r}' if name else 'no command is given'
+        _fail(f'{problem}; ' + (f'did you mean {near[0]}?' if near else f'commands: {known}'), 2)
+    module = importlib.import_module(f'perceiver_io.{ALIASES.get(name, name)}')
+    sys.argv = [f'perceiver-io {name}', *arguments]
+    run(module.main, getattr(module, 'define_flags', None))
 
 
 def run(
     main: Callable[[Sequence[str]], int | None], define_flags: Callable[[], None] | None = None
-) -> None:
-    """Parses the flags, runs `main(argv)` and exits with what it returns.
-
-    An error that is the user's to solve becomes one line, `error: ...`, and exit status 1. Anything
-    else is a bug, and shows its traceback.
+) -> NoReturn:
+    """Parses the flags in `sys.argv`, runs `main(argv)` and exits with what it returns.
 
     Args:
         main: takes the arguments that are no flags, after the program's name.
         define_flags: defines the flags. Programs that share names of flags define them here, so
             that importing both does not define one twice.
     """
+    from absl import flags, logging
+
     for stream in (sys.stdout, sys.stderr):
-        if stream.errors == 'strict':  # names of files may be of any bytes
-            stream.reconfigure(errors='backslashreplace')
-    logging.set_verbosity(logging.WARNING)  # Orbax tells much; --verbosity=0 shows it
+        if getattr(stream, 'errors', None) == 'strict':  # file names can hold any bytes
+            stream.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)  # Orbax logs a lot; --verbosity=0 shows it
+    before = set(flags.FLAGS)
     try:
+        sys.argv = resolve_config(sys.argv)
+        asked = _before_dashes(sys.argv)
+        if _HELP & asked:
+            sys.argv = [argument for argument in sys.argv if argument not in _HELP]
         if define_flags is not None:
             define_flags()
-        app.run(main)
+        if _HELP & asked:
+            print(_help(sys.modules[main.__module__].__doc__ or '', set(flags.FLAGS) - before))
+            sys.exit(0)
+        arguments = flags.FLAGS(sys.argv)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _fail(_usage_message(error), 2)
+    try:
+        sys.exit(main(arguments))
+    except KeyboardInterrupt as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _fail(f'stopped: {error}' if str(error) else 'stopped', 130, '')
     except Exception as error:
         text = message(error)
         if text is None or os.environ.get(TRACEBACK):
             raise
-        sys.exit(f'error: {text}')
+        _fail(text, 2 if isinstance(error, UsageError) else 1)
 
 
 def message(error: Exception) -> str | None:
     """The line to show to the user, or None if the error is a bug.
 
-    The user can act on `UserError`, on errors of the operating system, and on keys that a config
-    does not have.
+    The user can act on `UserError` and on errors of the operating system.
     """
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    return None
+
+
+def shipped_configs() -> list[str]:
+    """The names that `--config=` takes besides paths."""
+    return sorted(path.stem for path in _CONFIGS.glob('[a-z]*.py'))
+
+
+def resolve_config(argv: Sequence[str]) -> list[str]:
+    """`argv` with `--config=NAME` replaced by the path of the config of that name.
+
+    A path may be followed by `:ARGUMENT`, which `get_config` of the file receives.
+
+    Raises:
+        UsageError: the value is neither a file nor a shipped name.
+    """
+    resolved = list(argv)
+    for index, argument in enumerate(resolved[1:], 1):
+        if argument == '--':
+            break
+        flag, equals, value = argument.partition('=')
+        if flag not in ('--config', '-config'):
+            continue
+        if equals:
+            resolved[index] = f'--config={_config_path(value)}'
+        elif index + 1 < len(resolved):
+            resolved[index + 1] = _config_path(resolved[index + 1])
+    return resolved
+
+
+def _config_path(value: str) -> str:
+    name, colon, argument = value.partition(':')
+    if name in shipped_configs():
+        return f'{_CONFIGS / name}.py{colon}{argument}'
+    if not pathlib.Path(name).is_file():
+        raise UsageError(
+            f'--config={value}: there is no such file; give the path of a config, '
+            f'or the name of one that is included: {", ".join(shipped_configs())}'
+        )
+    return value
+
+
+def _before_dashes(argv: Sequence[str]) -> set[str]:
+    """The arguments that can be flags: those before `--`."""
+    end = argv.index('--') if '--' in argv else len(argv)
+    return set(argv[1:end])
+
+
+def _usage_message(error: Exception) -> str:
+    """The line for an error while the flags are parsed, which includes running the config file."""
     if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
         # ml_collections reports an unknown key in this form, in two lines.
-        return 'the config has no key ' + '; '.join(str(error.args[0].args[0]).splitlines())
-    return None
+        text = 'the config has no key ' + '; '.join(str(error.args[0].args[0]).splitlines())
+    elif isinstance(error, UserError):
+        text = str(error)
+    else:
+        text = str(error).strip()
+        missing = re.search(r'flag (--\w+).* must have a value other than None', text, re.I | re.S)
+        if missing:
+            text = f'{missing[1]} is missing; --help lists the flags'
+        elif 'Traceback (most recent call last)' in text:  # raised in the config file
+            text = f'the config file cannot be used: {text.splitlines()[-1]}'
+        elif type(error).__module__.partition('.')[0] not in ('absl', 'ml_collections'):
+            text = f'the config file cannot be used: {type(error).__name__}: {text}'
+    return ' '.join(text.split())
+
+
+def _usage() -> str:
+    return '\n'.join(
+        [
+            'Perceiver IO, the multimodal autoencoder: video, audio and label.',
+            '',
+            '    perceiver-io COMMAND [FILE...] [--FLAG=VALUE...]',
+            '',
+            'Commands:',
+            *(f'  {name:14}{text}' for name, text in COMMANDS.items()),
+            '',
+            '`perceiver-io COMMAND --help` describes a command. `--version` prints the version.',
+            f'If a command fails, {TRACEBACK}=1 shows where.',
+        ]
+    )
+
+
+def _help(description: str, names: Iterable[str]) -> str:
+    """The help of a command: the docstring of its module, its flags and its config keys."""
+    from absl import flags
+    from ml_collections.config_flags import config_flags
+
+    lines = [description.strip(), '', 'Flags:']
+    configs = {}
+    for name in sorted(names):
+        flag = flags.FLAGS[name]
+        if '.' in name:  # a key that was given beside --help
+            continue
+        if config_flags.is_config_flag(flag):
+            configs[name] = flag
+        default = '' if flag.default is None or name in configs else f' (default: {flag.default})'
+        value = '' if flag.boolean else '='
+        lines.append(f'  --{name}{value:<{max(1, 20 - len(name))}} {flag.help}{default}')
+    lines.append('  --help               Shows this text.')
+    for name, flag in configs.items():
+        config, origin = flag.value, ''
+        if name == 'config':
+            config, origin = _config_for_help()
+        lines += ['', f'Keys, given as --{name}.KEY=VALUE, with their type{origin}:']
+        lines += [f'  {line}' for line in _keys(config)]
+    return '\n'.join(lines)
+
+
+def _config_for_help() -> tuple[Any, str]:
+    """The config named in `sys.argv`, or that of the paper, and what to call its values."""
+    from ml_collections.config_flags import config_flags
+
+    given = [argument for argument in sys.argv if argument.startswith('--config=')]
+    path = given[-1].partition('=')[2] if given else str(_CONFIGS / 'kinetics700.py')
+    config = config_flags.ConfigFileFlagParser('help').parse(path)
+    return config, f' and their value in {pathlib.Path(path).name}'
+
+
+def _keys(config: Any, prefix: str = '') -> list[str]:
+    from ml_collections import ConfigDict
+
+    lines = []
+    for key in config:
+        value = config[key]
+        if isinstance(value, ConfigDict):
+            lines += _keys(value, f'{prefix}{key}.')
+        else:
+            shown = '' if value is None else repr(value)
+            kind = config.get_type(key).__name__
+            lines.append(f'{prefix + key:34}{kind:7}{shown}'.rstrip())
+    return lines
+
+
+def _fail(text: str, status: int, kind: str = 'error: ') -> NoReturn:
+    print(f'{kind}{text}', file=sys.stderr)
+    sys.exit(status)

@@ -21,14 +21,14 @@ from perceiver_io import cli
 from perceiver_io.checkpoints import runs, weight_files
 from perceiver_io.checkpoints.loading import load_checkpoint
 from perceiver_io.checkpoints.weight_files import Loaded
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 
 _SAFETENSORS = 'model.safetensors'
 
 
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 3:
-        raise UserError('convert takes two names: python -m perceiver_io.convert SRC DST')
+        raise UsageError('convert takes two names: python -m perceiver_io.convert SRC DST')
     convert(*arguments[1:])
 
 

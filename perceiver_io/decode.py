@@ -16,7 +16,7 @@ from absl import flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.inference import reconstruction
 from perceiver_io.inference.latents_file import LatentsReader
 from perceiver_io.models.autoencoder import Autoencoder
@@ -24,7 +24,7 @@ from perceiver_io.models.autoencoder import Autoencoder
 
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 2:
-        raise UserError(
+        raise UsageError(
             'name one file of latents, as in python -m perceiver_io.decode '
             'latents.npz --checkpoint=DIR --output=OUT'
         )

@@ -19,7 +19,7 @@ from absl import flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.inference import reconstruction
 from perceiver_io.inference.latents_file import LatentsWriter
 from perceiver_io.media import reader
@@ -59,7 +59,7 @@ def embed_files(
         The reasons of the files that failed, by name; they are left out.
     """
     if not paths:
-        raise UserError(
+        raise UsageError(
             'there is no file to embed: name some, as in python -m '
             'perceiver_io.embed FILE... --checkpoint=DIR --output=latents.npz'
         )

@@ -21,7 +21,7 @@ from PIL import Image
 from perceiver_io import cli
 from perceiver_io.core import files
 from perceiver_io.core.clip import Clip, ClipSpec
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError
 from perceiver_io.data import sampling, sources
 from perceiver_io.data.records import Record, Source
 from perceiver_io.media import contact_sheet, reader
@@ -34,7 +34,7 @@ _LISTED = 12  # classes in the printed list
 def main(_) -> None:
     values = flags.FLAGS
     if values.dataset_dir and values.path:
-        raise UserError('--dataset_dir and --path exclude each other: set one of them')
+        raise UsageError('--dataset_dir and --path exclude each other: set one of them')
     config = sources.DataConfig(
         source='tfds' if values.dataset_dir else 'folder' if values.path else 'rendered',
         path=values.dataset_dir or values.path or '',

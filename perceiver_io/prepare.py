@@ -4,13 +4,12 @@ Stopped and started again with the same flags, it goes on where it was.
 """
 
 import pathlib
-import sys
 
 from absl import flags, logging
 
 from perceiver_io import cli
 from perceiver_io.core import files
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.data import rendered
 from perceiver_io.data.prepare import transcode
 
@@ -53,11 +52,11 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
-        raise UserError(f'{argv[1]!r} is no flag: give the folder as --source=FOLDER')
+        raise UsageError(f'{argv[1]!r} is no flag: give the folder as --source=FOLDER')
     values = flags.FLAGS
     for name in ('source', 'dataset_dir'):
         if not values[name].value:
-            raise UserError(f'--{name}= is empty: give it a folder')
+            raise UsageError(f'--{name}= is empty: give it a folder')
     source = pathlib.Path(values.source).expanduser()
     if values.name == 'rendered':
         source = rendered.render_folder(source)
@@ -85,12 +84,15 @@ def main(argv: list[str]) -> int:
         builder.check_settings(source)
     else:
         files.make_folder(values.dataset_dir, '--dataset_dir')
-    builder.download_and_prepare(
-        download_dir=builder.work_folder(),
-        download_config=tfds.download.DownloadConfig(
-            manual_dir=source, beam_options=options, try_download_gcs=False
-        ),
-    )
+    try:
+        builder.download_and_prepare(
+            download_dir=builder.work_folder(),
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=source, beam_options=options, try_download_gcs=False
+            ),
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt('the same command continues where it stopped') from None
     builder.remove_work_folder()
     print(builder.summary())
     print(f'{"was prepared before" if prepared else "prepared"} in {builder.data_path}')
@@ -111,7 +113,4 @@ def _beam_options(text: str):
 
 
 if __name__ == '__main__':
-    try:
-        cli.run(main, define_flags)
-    except KeyboardInterrupt:
-        sys.exit('stopped: the same command goes on where it was')
+    cli.run(main, define_flags)

@@ -18,7 +18,7 @@ from absl import flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError
 from perceiver_io.inference import reconstruction
 from perceiver_io.inference.reconstruction import NO_SOUND
 from perceiver_io.media import reader
@@ -72,7 +72,7 @@ def reconstruct_files(
         The rows of `results.csv`, with the keys COLUMNS; 'status' is 'done' or 'failed'.
     """
     if not paths:
-        raise UserError(
+        raise UsageError(
             'there is no file to reconstruct: name some, as in '
             'python reconstruct.py FILE... --checkpoint=DIR --output=OUT'
         )

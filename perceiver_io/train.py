@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading, runs
 from perceiver_io.core.clip import to_float
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.data import loader, sources
 from perceiver_io.data.records import Source
 from perceiver_io.distributed import sharding
@@ -33,7 +33,7 @@ from perceiver_io.training.progress import TrainingLog
 def main(_) -> None:
     values = flags.FLAGS
     if values.config is None or values.workdir is None:
-        raise UserError('both --config=configs/demo.py, or another, and --workdir=DIR are needed')
+        raise UsageError('both --config=demo, or another config, and --workdir=DIR are needed')
     experiment, source = finetuning.resolve(values.config.to_dict(), values.workdir)
     train(experiment, values.workdir, source)
 
