@@ -26,7 +26,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Without JAX, `perceiver-io --help` answers at once and processes that only read media are small.
+    # `perceiver-io --help` answers at once, and processes that only read media stay small.
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -215,9 +216,8 @@ def _help(description: str, names: Iterable[str]) -> str:
         if config_flags.is_config_flag(flag):
             configs[name] = flag
         default = '' if flag.default is None or name in configs else f' (default: {flag.default})'
-        value = '' if flag.boolean else '='
-        lines.append(f'  --{name}{value:<{max(1, 20 - len(name))}} {flag.help}{default}')
-    lines.append('  --help               Shows this text.')
+        lines += _flag(f'--{name}{"" if flag.boolean else "="}', f'{flag.help}{default}')
+    lines += _flag('--help', 'Shows this text.')
     for name, flag in configs.items():
         config, origin = flag.value, ''
         if name == 'config':
@@ -225,6 +225,11 @@ def _help(description: str, names: Iterable[str]) -> str:
         lines += ['', f'Keys, given as --{name}.KEY=VALUE, with their type{origin}:']
         lines += [f'  {line}' for line in _keys(config)]
     return '\n'.join(lines)
+
+
+def _flag(name: str, text: str) -> list[str]:
+    indent = ' ' * 26
+    return textwrap.wrap(text, 98, initial_indent=f'  {name:23} ', subsequent_indent=indent)
 
 
 def _config_for_help() -> tuple[Any, str]:

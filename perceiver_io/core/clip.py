@@ -84,7 +84,7 @@ class ClipSpec:
     video: bool = True
     audio: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ('frames', 'height', 'width', 'frame_rate', 'sample_rate'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name}={getattr(self, name)} must be at least 1')

@@ -4,8 +4,8 @@
 class UserError(ValueError):
     """A mistake that the user can correct: the message says what to change.
 
-    The programs print the message as one line and exit with status 1 (`UsageError`: 2). Any other exception is a bug
-    and shows its traceback.
+    The programs print the message as one line and exit with status 1, or 2 for `UsageError`. Any
+    other exception is a bug and shows its traceback.
     """
 
 

@@ -58,7 +58,7 @@ def write_csv(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     None becomes an empty cell; floats keep six digits.
     """
 
-    def cell(value):
+    def cell(value: Any) -> Any:
         return f'{value:.6g}' if isinstance(value, float | np.floating) else value
 
     text = io.StringIO()

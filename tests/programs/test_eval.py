@@ -189,6 +189,6 @@ def test_eval_ends_with_the_path_of_a_video(run, work):
 
 def test_eval_explains_a_wrong_key(run, work):
     done = python('eval.py', f'--checkpoint={run}', f'--output={work / "x"}', '--data.pathh=x')
-    assert done.returncode == 1 and not (work / 'x').exists()
+    assert done.returncode == 2 and not (work / 'x').exists()
     assert done.stderr.strip().splitlines()[-1].startswith("error: the config has no key 'pathh'")
     assert 'Traceback' not in done.stderr
