@@ -1,18 +1,18 @@
-"""Evaluates a model: the row of Table 5, a line for every clip, and a few videos to look at.
+"""Evaluates models: the row of Table 5 of each, a line for every clip, and a few videos to look at.
 
-    python eval.py --checkpoint=X --output=OUT [--data.path=FOLDER --data.csv=labels.csv ...]
+    python eval.py --checkpoint=X [--checkpoint=Y ...] --output=OUT \
+        [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
-the run's `data` can be overridden; `--data.path` says that the clips are a folder's, and with
-`--data.dataset` that they are a prepared dataset's.
+the run's `data` can be overridden. `--data.path` names a folder of media files, or with
+`--data.dataset` of prepared datasets. An evaluation that was interrupted goes on when it is started
+again.
 """
 
 import dataclasses
-import itertools
-import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import haiku as hk
@@ -24,11 +24,14 @@ from ml_collections import config_dict, config_flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
-from perceiver_io.core.clip import ClipSpec
-from perceiver_io.data import loader, sources
-from perceiver_io.data.records import Record
+from perceiver_io.data import sources
+from perceiver_io.data.records import Record, Source
 from perceiver_io.distributed import sharding
-from perceiver_io.evaluation import evaluation, table5
+from perceiver_io.distributed.processes import is_first
+from perceiver_io.evaluation import rate_distortion, table5
+from perceiver_io.evaluation.evaluate import Evaluator
+from perceiver_io.evaluation.results import ShownWindow
+from perceiver_io.evaluation.saved_progress import SavedProgress, fingerprint
 from perceiver_io.inference import reconstruction
 from perceiver_io.media import reader
 from perceiver_io.models.autoencoder import Autoencoder
@@ -37,9 +40,9 @@ from perceiver_io.training.experiment import Experiment
 VIDEO_SECONDS = 10  # of the side-by-side videos, at most
 
 
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
     values = flags.FLAGS
-    evaluate_run(
+    evaluate_checkpoints(
         values.checkpoint,
         values.output,
         batch_size=values.batch_size,
@@ -49,7 +52,12 @@ def main(_) -> None:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
+    flags.DEFINE_multi_string(
+        'checkpoint',
+        None,
+        f'{loading.CHECKPOINT_HELP} Several of these flags make several rows.',
+        required=True,
+    )
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
     flags.DEFINE_integer('batch_size', 8, 'Windows decoded at a time.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'How many side-by-side videos to write.', lower_bound=0)
@@ -58,92 +66,192 @@ def define_flags() -> None:
         for field in dataclasses.fields(sources.DataConfig)
     }
     config_flags.DEFINE_config_dict(
-        'data', config_dict.create(**keys), "Keys of the run's data that are to be others."
+        'data', config_dict.create(**keys), "Overrides keys of the run's `data`."
     )
 
 
 def evaluate_run(
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike, output: str | os.PathLike, **options: Any
+) -> dict[str, Any]:
+    """Evaluates one checkpoint; see `evaluate_checkpoints`. Returns what is in `table5.json`."""
+    return evaluate_checkpoints([checkpoint], output, **options)[0]
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[str | os.PathLike],
     output: str | os.PathLike,
     *,
     batch_size: int = 8,
     videos: int = 4,
     data: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Evaluates a checkpoint, prints the table and writes the results.
+) -> list[dict[str, Any]]:
+    """Evaluates checkpoints, prints the table and writes the results.
+
+    On several processes, each reads its part of the clips, and the first one writes.
 
     Args:
-        checkpoint: whatever `loading.load_checkpoint` reads; of a run, its newest checkpoint.
-        output: folder for `table5.json`, `clips.csv` and `*_side_by_side.mp4`, and for
-            `skipped.csv` if clips could not be used.
+        checkpoints: whatever `loading.load_checkpoint` reads; of a run, its newest checkpoint.
+        output: folder for `table5.json`, `.md` and `.csv`, `clips.csv`, `rate_distortion.json`,
+            `*_side_by_side.mp4`, and for `skipped.csv` if clips could not be used. Of several
+            checkpoints, each has its videos in a folder of its own.
         batch_size: windows decoded at a time, over all devices.
-        videos: how many side-by-side videos to write.
-        data: values of `DataConfig` that replace the run's; those that are None do not.
+        videos: how many side-by-side videos to write for each checkpoint.
+        data: values of `DataConfig` that override those of the run, except None.
 
     Returns:
-        What is in `table5.json`.
+        The rows: of each checkpoint, what `table5.json` holds for it alone.
     """
     output = files.make_folder(output, '--output')
-    loaded = loading.load_checkpoint(checkpoint)
-    experiment = override_data(loaded.experiment, data or {})
-    mesh = sharding.make_mesh(sharding.MeshConfig())
-    sharding.check_divisible(mesh, batch_size=batch_size, frames=experiment.model.frames)
-    model = Autoencoder(experiment.model)
-    clips = sources.open_source(
-        experiment.data,
-        experiment.data.eval_split,
-        experiment.clip_spec,
-        needs_label=False,
-        classes=loaded.classes,
-    )
+    rows: list[dict[str, Any]] = []
+    clips: list[dict[str, Any]] = []
+    written: list[pathlib.Path] = []
+    saved: list[SavedProgress] = []
+    for number, checkpoint in enumerate(checkpoints, 1):
+        several = len(checkpoints) > 1
+        job = Job.open(checkpoint, data or {}, batch_size)
+        progress = job.saved_progress(output / f'unfinished_{number}.jsonl', batch_size)
+        saved.append(progress)
+        row, table = job.measure(progress, f'{number}/{len(checkpoints)} ' if several else '')
+        rows.append(row)
+        clips += [line | {'checkpoint': row['checkpoint']} for line in table] if several else table
+        if videos:
+            folder = output / f'videos_{number}' if several else output
+            folder.mkdir(exist_ok=True)
+            shown = spread([line['name'] for line in table], videos)
+            written += job.write_videos(shown, folder)
+    if is_first():
+        written = write_results(rows, clips, output) + written
+        report(rows, written)
+    for progress in saved:
+        progress.remove()
+    return rows
 
-    windows = experiment.data.eval_windows
-    batches = loader.evaluation_batches(
-        clips,
-        experiment.clip_spec,
-        batch_size=batch_size,
-        windows=windows,
-        workers=experiment.data.workers,
-        threads=experiment.data.threads,
-    )
-    evaluated = evaluation.evaluate(
-        evaluation.make_eval_step(model, mesh),
-        sharding.put_replicated(loaded.params, mesh),
-        batches,
-        names=[record.name for record in clips.records],
-        classes=clips.classes,
-        weights=experiment.loss,
-        mesh=mesh,
-        progress=lambda batches: tqdm.tqdm(
-            batches,
-            'evaluating',
-            math.ceil(len(clips.records) * windows / batch_size),
-            unit='batch',
-        ),
-    )
 
-    results = table5.results(experiment.model, evaluated, clips.skipped) | {
-        'step': loaded.step,
-        'windows': windows,
-        'model': dataclasses.asdict(experiment.model),
-        'data': dataclasses.asdict(experiment.data),
-    }
-    written = write_results(results, evaluated, output)
-    shown = spread([row['name'] for row in evaluated.clips], videos)
-    written += write_videos(
-        reconstruction.make_reconstruct_step(model),
-        loaded.params,
-        [record for record in clips.records if record.name in shown],
-        experiment.clip_spec,
-        output,
-        batch_size,
-    )
-    report(results, experiment, written)
-    return results
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A checkpoint and the clips that it is evaluated on.
+
+    Attributes:
+        checkpoint: as the user names it.
+        experiment: with the model and the data that are evaluated.
+        params: of the model.
+        step: of training; None if it is not known.
+        clips: of the evaluation split.
+        evaluator: of the model on these clips.
+    """
+
+    checkpoint: str
+    experiment: Experiment
+    params: hk.Params
+    step: int | None
+    clips: Source
+    evaluator: Evaluator
+
+    @classmethod
+    def open(cls, checkpoint: str | os.PathLike, data: Mapping[str, Any], batch_size: int) -> 'Job':
+        """Loads a checkpoint and opens its clips; `data` overrides keys of its config."""
+        loaded = loading.load_checkpoint(checkpoint)
+        experiment = override_data(loaded.experiment, data)
+        spec = experiment.clip_spec
+        mesh = sharding.make_mesh(sharding.MeshConfig())
+        sharding.check_divisible(mesh, batch_size=batch_size, frames=spec.frames)
+        clips = sources.open_source(
+            experiment.data,
+            experiment.data.eval_split,
+            spec,
+            needs_label=False,
+            classes=loaded.classes,
+        )
+        evaluator = Evaluator(
+            Autoencoder(experiment.model),
+            clips,
+            spec,
+            mesh,
+            data=experiment.data,
+            loss=experiment.loss,
+            batch_size=batch_size,
+        )
+        name = os.fspath(checkpoint)
+        return cls(name, experiment, loaded.params, loaded.step, clips, evaluator)
+
+    def saved_progress(self, path: pathlib.Path, batch_size: int) -> SavedProgress:
+        """Where the evaluation keeps the clips that it has finished."""
+        settings = [dataclasses.asdict(self.experiment), self.clips.classes, batch_size]
+        names = [record.name for record in self.clips.records]
+        return SavedProgress(
+            path, fingerprint(self.params, self.evaluator.metrics, names, settings)
+        )
+
+    def measure(
+        self, progress: SavedProgress, title: str
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The row of the table, and the lines of `clips.csv`."""
+        finished = progress.read()
+        if finished.records() and is_first():
+            print(f'going on after {len(finished.records())} of {len(self.clips.records)} clips')
+        evaluated = self.evaluator(
+            self.params,
+            progress=lambda batches, total: tqdm.tqdm(
+                batches, f'{title}evaluating', total, unit='batch', disable=not is_first()
+            ),
+            finished=finished,
+            save=progress.add,
+        )
+        row = table5.results(
+            self.experiment.model,
+            evaluated,
+            self.clips.skipped,
+            step=self.step,
+            windows=self.experiment.data.eval_windows,
+            data=dataclasses.asdict(self.experiment.data),
+            checkpoint=self.checkpoint,
+        )
+        return row, evaluated.clip_table()
+
+    def write_videos(self, names: set[str], output: pathlib.Path) -> list[pathlib.Path]:
+        """Writes the first seconds of clips beside their reconstructions; returns the paths."""
+        records = [record for record in self.clips.records if record.name in names]
+        stems = reconstruction.output_stems([record.file for record in records], output)
+        progress = tqdm.tqdm(
+            zip(records, stems),
+            'side by side',
+            len(records),
+            unit='video',
+            disable=not (records and is_first()),
+        )
+        written = []
+        for record, stem in progress:
+            path = output / f'{stem}{reconstruction.SIDE_BY_SIDE}'
+            try:
+                self._write_video(record, path)
+            except reader.UnreadableMedia as error:  # outside the window that was evaluated
+                progress.write(f'no video of {record.name}: {error}')
+            else:
+                written.append(path)
+        return written
+
+    def _write_video(self, record: Record, path: pathlib.Path) -> None:
+        windows = self.evaluator.reconstruct(self.params, record, VIDEO_SECONDS)
+        if is_first():
+            reconstruction.write_windows(
+                as_windows(windows), self.experiment.clip_spec, side_by_side=path
+            )
+        else:
+            for _ in windows:  # every process has its part in the computation
+                pass
+
+
+def as_windows(windows: Iterable[ShownWindow]) -> Iterable[reconstruction.Window]:
+    """Windows of an evaluation, as `reconstruction.write_windows` takes them."""
+    for window in windows:
+        yield reconstruction.Window(window.original, window.reconstruction, None, None, None)
 
 
 def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment:
-    """The experiment with other values of its `data`; see the head of this file for the source."""
+    """The experiment with other values of its `data`.
+
+    A `path` without a `source` is a folder's, or with a `dataset` that of prepared datasets.
+    """
     given = {key: value for key, value in data.items() if value is not None}
     if given.get('path'):
         given = {'source': 'tfds' if given.get('dataset') else 'folder'} | given
@@ -152,66 +260,54 @@ def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment
 
 
 def write_results(
-    results: Mapping[str, Any], evaluated: evaluation.Evaluation, output: pathlib.Path
+    rows: Sequence[Mapping[str, Any]], clips: Sequence[Mapping[str, Any]], output: pathlib.Path
 ) -> list[pathlib.Path]:
     """Writes the numbers; returns the paths."""
-    tables = {'clips.csv': evaluated.clips, 'skipped.csv': results['skipped_clips']}
+    skipped = {clip['name']: clip for row in rows for clip in row['skipped_clips']}
     (output / 'skipped.csv').unlink(missing_ok=True)  # of an earlier evaluation
-    tables = {name: rows for name, rows in tables.items() if rows}
-    for name, rows in tables.items():
-        files.write_csv(output / name, rows)
-    files.write_text(output / 'table5.json', table5.to_json(results))
-    return [output / 'table5.json', *(output / name for name in tables)]
-
-
-def write_videos(
-    step: Callable,
-    params: hk.Params,
-    records: Sequence[Record],
-    spec: ClipSpec,
-    output: pathlib.Path,
-    batch_size: int,
-) -> list[pathlib.Path]:
-    """Writes the first seconds of each clip beside its reconstruction; returns the paths."""
-    stems = reconstruction.output_stems([record.file for record in records], output)
-    count = max(1, round(VIDEO_SECONDS / spec.seconds))
+    texts = {
+        'table5.json': table5.to_json(rows[0] if len(rows) == 1 else {**rows[0], 'rows': rows}),
+        'table5.md': table5.markdown(rows),
+        'rate_distortion.json': rate_distortion.to_json(rows),
+    }
+    tables = {
+        'table5.csv': table5.csv_rows(rows),
+        'clips.csv': clips,
+        'skipped.csv': list(skipped.values()),
+    }
     written = []
-    progress = tqdm.tqdm(
-        zip(records, stems), 'side by side', len(records), unit='video', disable=not records
-    )
-    for record, stem in progress:
-        windows = itertools.islice(reader.read_windows(record.load(), spec), count)
-        path = output / f'{stem}{reconstruction.SIDE_BY_SIDE}'
-        try:
-            reconstruction.write_windows(
-                reconstruction.reconstruct_windows(step, params, windows, spec, batch_size),
-                spec,
-                side_by_side=path,
-            )
-        except reader.UnreadableMedia as error:  # outside the window that was evaluated
-            progress.write(f'no video of {record.name}: {error}')
-            continue
-        written.append(path)
+    for name, text in texts.items():
+        if text is not None:
+            files.write_text(output / name, text)
+            written.append(output / name)
+    for name, lines in tables.items():
+        if lines:
+            files.write_csv(output / name, lines)
+            written.append(output / name)
     return written
 
 
-def report(
-    results: Mapping[str, Any], experiment: Experiment, written: Sequence[pathlib.Path]
-) -> None:
+def report(rows: Sequence[Mapping[str, Any]], written: Sequence[pathlib.Path]) -> None:
     """Prints the table, what was skipped, and what was written."""
-    clips, labelled = results['clips'], results['labelled_clips']
-    step = '' if results['step'] is None else f'step {results["step"]}, '
+    first = rows[0]
+    step = '' if first['step'] is None or len(rows) > 1 else f'step {first["step"]}, '
+    seconds = first['model']['frames'] / first['data']['frame_rate']
     print(
-        f'\nTable 5, {step}split {experiment.data.eval_split!r}: {clips} clips x '
-        f'{results["windows"]} windows of {experiment.clip_spec.seconds:.2f} s'
+        f'\nTable 5, {step}split {first["data"]["eval_split"]!r}: {first["clips"]} clips x '
+        f'{first["windows"]} windows of {seconds:.2f} s'
     )
-    print(table5.text(results, experiment.model))
-    if 'label' in experiment.model.modalities and labelled < clips:
-        print(f'top-1 and top-5 are of the {labelled} clips with a class that the model knows')
+    print(table5.text(rows))
+    print(table5.notes(rows))
+    if 'label' in first['model']['modalities'] and first['labelled_clips'] < first['clips']:
+        print(
+            f'top-1 and top-5 are of the {first["labelled_clips"]} clips with a class that the '
+            'model knows'
+        )
     print('PSNR in dB: peak 1, audio in [-1, 1] (peak 2 would add 6.02 dB)')
-    if results['skipped']:
-        print(f'skipped {results["skipped"]}:')
-        for clip in results['skipped_clips']:
+    skipped = {clip['name']: clip for row in rows for clip in row['skipped_clips']}
+    if skipped:
+        print(f'skipped {len(skipped)}:')
+        for clip in skipped.values():
             print(f'  {clip["name"]}: {clip["reason"]}')
     print('written:')
     for path in written:

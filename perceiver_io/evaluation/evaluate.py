@@ -25,6 +25,7 @@ from perceiver_io.evaluation.rows import ClipRow, RowCollector, statistics_of
 from perceiver_io.evaluation.step import Measured, Places, Reconstructs, make_eval_step, make_row
 from perceiver_io.media import reader
 from perceiver_io.metrics import registry
+from perceiver_io.metrics.baselines import baselines_for
 from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.metrics.record import Baseline, Metric
 from perceiver_io.models.autoencoder import Autoencoder
@@ -107,7 +108,6 @@ class Pass:
             rows, failed = collector.add(statistics, places)
             if save is not None:
                 save(Finished(rows, failed))
-        collector.finish()
         return Finished(collector.rows, collector.failed, list(shown.values()))
 
     def reconstruct(
@@ -185,7 +185,7 @@ class Evaluator:
         self._data = data
         self._batch_size = batch_size
         modalities = model.config.modalities
-        metrics = registry.metrics_for(
+        self.metrics = registry.metrics_for(
             modalities,
             height=spec.height,
             width=spec.width,
@@ -193,7 +193,8 @@ class Evaluator:
             sample_rate=spec.sample_rate,
             loss=loss,
         )
-        self._pass = Pass(model, metrics, registry.baselines_for(modalities), mesh)
+        baselines = baselines_for(modalities)
+        self._pass = Pass(model, self.metrics, baselines, mesh)
 
     def __call__(
         self,
@@ -240,7 +241,7 @@ class Evaluator:
             show=show,
             save=save,
         )
-        rows = {row.record: row for row in (*finished.rows, *new.rows)}
+        rows = {row.record: row for row in (*new.rows, *finished.rows)}
         failed = sorted({*finished.failed, *new.failed} - rows.keys())
         skipped = [
             (

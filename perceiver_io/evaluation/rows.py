@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.evaluation.step import Places
-from perceiver_io.metrics import registry
+from perceiver_io.metrics import statistics
 from perceiver_io.metrics.record import Baseline, ClipFacts, Metric, Statistic
 
 BEST = 5  # classes with the highest scores that a row keeps
@@ -40,7 +40,7 @@ def statistics_of(metrics: Sequence[Metric], baselines: Sequence[Baseline]) -> l
     """What has to be measured, each statistic once."""
     found = [metric.statistic for metric in metrics]
     found += [baseline.statistic for baseline in baselines if baseline.statistic is not None]
-    found += [registry.AUDIO_ENERGY, registry.CLASS_SCORES]
+    found += [statistics.AUDIO_ENERGY, statistics.CLASS_SCORES]
     return list({statistic.name: statistic for statistic in found}.values())
 
 
@@ -93,12 +93,6 @@ class RowCollector:
                 self._close(int(record), clip)
         return self.rows[rows:], self.failed[failed:]
 
-    def finish(self) -> None:
-        """Closes the clips of which fewer windows were seen than there should be."""
-        for record, clip in self._open.items():
-            self._close(record, clip)
-        self._open = {}
-
     def _close(self, record: int, clip: '_OpenClip') -> None:
         if clip.failed:
             self.failed.append(record)
@@ -107,7 +101,7 @@ class RowCollector:
 
     def _row(self, record: int, clip: '_OpenClip') -> ClipRow:
         means = {name: total[None] / clip.windows for name, total in clip.sums.items()}
-        energy = means.get(registry.AUDIO_ENERGY.name, np.zeros(1))
+        energy = means.get(statistics.AUDIO_ENERGY.name, np.zeros(1))
         facts = ClipFacts(np.array([clip.label]), energy > 0)
         values: dict[str, float | None] = {}
         for column, statistic, metric in self._columns:
@@ -115,7 +109,7 @@ class RowCollector:
                 counts = metric.counts(facts)[0]
                 value = float(metric.value(means[statistic.name], facts)[0]) if counts else None
                 values[column] = value
-        scores = means.get(registry.CLASS_SCORES.name)
+        scores = means.get(statistics.CLASS_SCORES.name)
         if scores is None:
             return ClipRow(record, clip.label, values)
         best = np.argsort(-scores[0], kind='stable')[:BEST]

@@ -1,7 +1,7 @@
 """Measures of audio: SI-SDR, log-mel distance, multi-resolution STFT distance.
 
-Each is given as sums over the samples or the spectrum of a window, which can be averaged over the
-windows of a clip, and as a function from these averages to the clip's value.
+Where the mean over the windows of a clip is not the clip's value, there is a function to sums that
+can be averaged, and one from their mean to the value.
 
 Spectra are of frames that lie wholly inside the window, each under a Hann window, without padding.
 """
@@ -20,25 +20,30 @@ STFT_SIZES = (512, 1024, 2048)  # samples of a frame; the hop is a quarter of it
 SHORTEST = 2048  # samples that a window must have for the spectra
 
 
-def si_sdr_sums(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """[b, s] twice to [b, 3]: the mean products p p, p t and t t."""
-    pairs = ((prediction, prediction), (prediction, target), (target, target))
-    return jnp.stack([(x * y).mean(axis=-1) for x, y in pairs], axis=-1)
+def si_sdr(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Scale-invariant signal to distortion ratio (Le Roux et al. 2019): [b, s] twice to [b], in dB.
 
-
-def si_sdr(sums: np.ndarray) -> np.ndarray:
-    """Scale-invariant signal to distortion ratio (Le Roux et al. 2019) in dB: [..., 3] to [...].
-
-    The mean of the signals is not removed. The target must not be silent; a silent prediction has
-    -100 dB.
+    The mean of the signals is not removed. The result is in [-100, 100] dB, with -100 dB for a
+    silent prediction, and has no meaning for a silent target.
     """
-    power, product, target = np.moveaxis(sums, -1, 0)
-    signal = product**2 / target  # of the target, scaled to be nearest to the prediction
-    noise = power - signal
-    with np.errstate(divide='ignore', invalid='ignore'):
-        ratio = np.where(signal > 0, signal / np.maximum(noise, 0), signal)
+    power = jnp.sum(jnp.square(target), axis=-1, keepdims=True)
+    scale = jnp.sum(prediction * target, axis=-1, keepdims=True) / jnp.where(power > 0, power, 1)
+    signal = jnp.sum(jnp.square(scale * target), axis=-1)
+    noise = jnp.sum(jnp.square(prediction - scale * target), axis=-1)
+    ratio = jnp.where(noise > 0, signal / noise, jnp.where(signal > 0, jnp.inf, signal))
     low, high = 10 ** (-DECIBELS / 10), 10 ** (DECIBELS / 10)
-    return 10 * np.log10(np.clip(ratio, low, high))
+    return 10 * jnp.log10(jnp.clip(ratio, low, high))
+
+
+def si_sdr_sums(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """[b, s] twice to [b, 2]: the SI-SDR and 1, or 0 and 0 where the target is silent."""
+    heard = jnp.any(target != 0, axis=-1)
+    return jnp.stack([jnp.where(heard, si_sdr(prediction, target), 0), heard], axis=-1)
+
+
+def mean_si_sdr(sums: np.ndarray) -> np.ndarray:
+    """The mean over the windows that are not silent, from the mean of their sums [..., 2]."""
+    return sums[..., 0] / sums[..., 1]
 
 
 def log_mel_distance(prediction: jax.Array, target: jax.Array, sample_rate: int) -> jax.Array:

@@ -1,0 +1,22 @@
+"""What the processes of one computation tell each other, apart from arrays on the mesh."""
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and prints."""
+    return jax.process_index() == 0
+
+
+def from_first(text: str) -> str:
+    """The text that the first process gives, on all processes; every one of them must call this."""
+    if jax.process_count() == 1:
+        return text
+    data = np.frombuffer(text.encode() if is_first() else b'', np.uint8)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    padded = data if is_first() else np.zeros(size, np.uint8)
+    return (
+        np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().decode()
+    )
