@@ -102,5 +102,5 @@ def _draw_wave(pen: ImageDraw.ImageDraw, audio: np.ndarray, left: int, top: int)
         pen.line((x, middle - half, x, middle + half), _SOUND if level else _FAINT)
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)

@@ -1,6 +1,6 @@
-"""Media files as containers of packets, over PyAV: how they are opened, sought in and timed.
+"""Media files as containers of packets, over PyAV: opening, seeking and times.
 
-Times are seconds as stored in the file, whose zero means nothing.
+Times are seconds as stored in the file, whose zero has no meaning.
 """
 
 import contextlib
@@ -8,90 +8,125 @@ import io
 import math
 import os
 from collections.abc import Iterator
+from fractions import Fraction
+from typing import Literal, TypeAlias
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
 
 from perceiver_io.core.errors import UserError
 
-# Demuxers that read the one local file. Others include playlists, which open what they name.
+# Demuxers that read one local file. Others read playlists, and open the addresses in them.
 _FORMATS = 'mov,matroska,avi,mpeg,mpegts,asf,flv,ogg,wav,mp3,flac,aac'
 _EXACT_SEEKS = ('mov,mp4,m4a,3gp,3g2,mj2', 'matroska,webm')
 _FAR = 1e9  # seconds: after the end of any file
 
-Media = str | os.PathLike | bytes  # a local file's path, or all that is in a file
+Media: TypeAlias = str | os.PathLike[str] | bytes  # the path of a local file, or its content
+Kind: TypeAlias = Literal['video', 'audio']
 
 
 class UnreadableMedia(UserError):
-    """A file or a part of it that cannot be read. The message is the reason, without the path."""
+    """A file or a part of it cannot be read. The message is the reason, without the path."""
 
 
 @contextlib.contextmanager
 def open_media(media: Media) -> Iterator[InputContainer]:
-    """The open container; it is closed at the end, and FFmpeg's errors become UnreadableMedia.
+    """Opens a container and closes it at the end; FFmpeg's errors become UnreadableMedia.
 
-    Opens the local file of exactly this name, or these bytes, and, whatever is in it, nothing else.
+    Only the local file of exactly this name is opened, or these bytes, whatever is in them.
     """
+    file: str | io.BytesIO
     if isinstance(media, bytes):
         size, file, protocol = len(media), io.BytesIO(media), 'none'
     else:
         if not os.path.isfile(media):
             raise UnreadableMedia('there is no such file')
-        # Without `file:` a name can be an address or an option.
+        # Without `file:`, a name could be taken for an address or an option.
         size, file, protocol = os.path.getsize(media), f'file:{os.fspath(media)}', 'file'
     if not size:
         raise UnreadableMedia('the file is empty')
     options = {'format_whitelist': _FORMATS, 'protocol_whitelist': protocol}
     try:
-        # Texts in AVI files are any bytes.
-        with av.open(file, options=options, metadata_errors='replace') as container:
+        # Texts in AVI files may be in any encoding.
+        with av.open(file, 'r', options=options, metadata_errors='replace') as container:
             yield container
     except av.FFmpegError as error:
         raise UnreadableMedia(
-            f'it is damaged or of no media format read here: {error.strerror}'
+            f'it is damaged, or its format is not supported: {error.strerror}'
         ) from error
 
 
-def main_stream(container: InputContainer, kind: str) -> Stream | None:
-    """The main stream of the kind, 'video' or 'audio', or None if none can be decoded."""
+def has_stream(container: InputContainer, kind: Kind) -> bool:
+    """Whether the container has a stream of the kind that can be decoded."""
+    return _main_stream(container, kind) is not None
+
+
+def video_stream(container: InputContainer) -> VideoStream:
+    """The main video stream; UnreadableMedia if there is none."""
+    stream = _main_stream(container, 'video')
+    if not isinstance(stream, VideoStream):
+        raise UnreadableMedia('it has no video')
+    return stream
+
+
+def audio_stream(container: InputContainer) -> AudioStream:
+    """The main audio stream; UnreadableMedia if there is none."""
+    stream = _main_stream(container, 'audio')
+    if not isinstance(stream, AudioStream):
+        raise UnreadableMedia('it has no audio')
+    return stream
+
+
+def _main_stream(container: InputContainer, kind: Kind) -> Stream | None:
     stream = container.streams.best(kind)
     if stream is None or stream.codec_context is None:
         return None
     if stream.disposition & Disposition.attached_pic:
-        return None  # the cover of a song
+        return None  # the cover image of a song
     return stream
 
 
-def stream_end(container: InputContainer, kind: str) -> float:
-    """When the main stream of the kind ends, from its last packets: no header can be trusted."""
-    stream = main_stream(container, kind)
+def stream_end(container: InputContainer, kind: Kind) -> float:
+    """When the main stream of the kind ends, from its last packets: headers are often wrong."""
+    stream: VideoStream | AudioStream
+    stream = video_stream(container) if kind == 'video' else audio_stream(container)
     end, count = -math.inf, 0
     for packet in packets_from(container, stream, _FAR):
-        # AVI marks a frame that its encoder held back by a packet of at most one byte.
+        # AVI stores a packet of at most one byte where its encoder held a frame back.
         if packet.size > 1 and packet.pts is not None and not packet.is_discard:
             count += 1
-            end = max(end, float(packet.pts * stream.time_base) + duration(stream, packet))
+            end = max(end, float(packet.pts * unit_of(stream)) + duration(stream, packet))
     if not count:
         raise UnreadableMedia(f'its {kind} stream is empty')
-    return float(count / stream.average_rate) if times_are_scrambled(container, stream) else end
+    if times_are_scrambled(container, stream):
+        return float(count / (stream.average_rate or 1))
+    return end
 
 
-def packets_from(container: InputContainer, stream: Stream, time: float) -> Iterator[av.Packet]:
-    """The stream's packets from a key frame at or before `time` on; all of them in a format that
-    does not seek exactly. The container's other streams are passed over from now on."""
+def packets_from(
+    container: InputContainer, stream: VideoStream | AudioStream, time: float
+) -> Iterator[Packet]:
+    """The stream's packets from a key frame at or before `time` on.
+
+    All of them, in a format that does not seek exactly. The container's other streams are skipped
+    from now on.
+    """
     for other in container.streams:
         other.discard = Discard.default if other is stream else Discard.all
     if not seeks_exactly(container):
         yield from container.demux(stream)
         return
-    unit = float(stream.time_base)
+    unit = float(unit_of(stream))
     back = 0.0
     while True:
         container.seek(math.floor((time - back) / unit), stream=stream)
         packets = container.demux(stream)
         first = next(packets)
-        # The index is in the order of decoding: its key frame may be shown only after `time`.
+        # Containers list packets in decoding order: a key frame may be shown only after `time`.
         reached = first.pts is not None and first.pts * unit <= time
         if reached or time - back <= stream_start(stream):
             break
@@ -107,21 +142,28 @@ def seeks_exactly(container: InputContainer) -> bool:
 
 def stream_start(stream: Stream) -> float:
     """When the stream starts, by its header."""
-    return float((stream.start_time or 0) * stream.time_base)
+    return float((stream.start_time or 0) * unit_of(stream))
 
 
 def times_are_scrambled(container: InputContainer, stream: Stream) -> bool:
-    """Whether frames must be counted: AVI stores no order of showing, and FFmpeg guesses it."""
+    """Whether frames must be counted: AVI does not store their order, and FFmpeg guesses it."""
     return (
         container.format.name == 'avi'
-        and stream.type == 'video'
+        and isinstance(stream, VideoStream)
         and bool(stream.codec_context.has_b_frames and stream.average_rate)
     )
 
 
-def duration(stream: Stream, item: av.Packet | av.VideoFrame) -> float:
-    """Seconds that it lasts; where that is not stored, a picture lasts as long as on average."""
+def duration(stream: Stream, item: Packet | av.VideoFrame) -> float:
+    """Seconds that it lasts; where that is not stored, a video frame lasts the average."""
     if item.duration:
-        return float(item.duration * stream.time_base)
-    rate = stream.average_rate if stream.type == 'video' else None
+        return float(item.duration * unit_of(stream))
+    rate = stream.average_rate if isinstance(stream, VideoStream) else None
     return float(1 / rate) if rate else 0.0
+
+
+def unit_of(stream: Stream) -> Fraction:
+    """Seconds that the stream's times count."""
+    if stream.time_base is None:
+        raise UnreadableMedia('one of its streams has no unit of time')
+    return stream.time_base

@@ -76,7 +76,8 @@ def strip(original: Array, reconstruction: Array, frames: int = 8) -> np.ndarray
         uint8 [2 panels high, `frames` panels wide, 3].
     """
     chosen = np.linspace(0, len(original) - 1, min(frames, len(original))).round().astype(int)
-    size = _enlarged(*original.shape[1:3], _STRIP)
+    height, width = original.shape[1:3]
+    size = _enlarged(height, width, _STRIP)
     rows = [
         np.concatenate(_resize(to_pixels(np.asarray(video)[chosen]), size), axis=1)
         for video in (original, reconstruction)

@@ -12,10 +12,11 @@ import pytest
 from helpers.media_files import SIZE, burst, frame_times, make_media, read_number
 
 from perceiver_io.core.clip import ClipSpec
-from perceiver_io.media import streams
+from perceiver_io.media import video as video_module
 from perceiver_io.media.containers import open_media
 from perceiver_io.media.reader import UnreadableMedia, probe, read_window, read_windows
-from perceiver_io.media.streams import Picture, Sound
+from perceiver_io.media.audio import AudioReader
+from perceiver_io.media.video import VideoReader
 from perceiver_io.media.writer import write_media
 
 SMALL = ClipSpec(frames=8, height=SIZE, width=SIZE)
@@ -55,12 +56,12 @@ def test_little_is_held_in_memory_however_long_the_file(tmp_path):
         audio_codec='pcm_s16le',
     )
     with open_media(path) as one, open_media(path) as other:
-        picture, sound = Picture(one, 2.0), Sound(other, 2.0)
+        picture, sound = VideoReader(one, 2.0), AudioReader(other, 2.0)
         for time in (2.0, 2.7, 3.4):
             picture.window(time, SMALL)
             sound.window(time, SMALL)
             assert len(picture._queue) <= 2
-            assert sum(len(samples) for _, samples in sound._queue) < 36_000
+            assert sum(len(piece.samples) for piece in sound._queue) < 36_000
 
 
 def quadrants(height, width):
@@ -135,7 +136,7 @@ def test_shrinking_passes_over_no_pixel(size):
     for column in range(64):
         image = np.zeros((64, 64, 3), np.uint8)
         image[:, column] = 255
-        light = streams._resize(image, size, size)[0, :, 0].sum()
+        light = video_module._resize(image, size, size)[0, :, 0].sum()
         assert 0.5 < light / (255 * size / 64) < 1.6
 
 
@@ -195,7 +196,7 @@ def test_the_cover_of_a_song_is_no_picture(tmp_path):
         sound.sample_rate, sound.pts = 48_000, 0
         container.mux(audio.encode(sound) + audio.encode(None))
     assert probe(tmp_path / 'song.mp3').has_video is False
-    with pytest.raises(UnreadableMedia, match='no picture'):
+    with pytest.raises(UnreadableMedia, match='no video'):
         read_window(tmp_path / 'song.mp3', 0.0, SMALL)
 
 
@@ -223,9 +224,9 @@ def test_only_what_is_asked_for_is_read(tmp_path):
     assert [real for _, real in read_windows(sound, no_video)] == [8, 8, 8, 1]
     assert probe(picture).has_audio is False
     for path, spec, reason in (
-        (sound, SMALL, 'no picture'),
-        (picture, no_video, 'no sound'),
-        (sound, no_audio, 'no picture'),
+        (sound, SMALL, 'no video'),
+        (picture, no_video, 'no audio'),
+        (sound, no_audio, 'no video'),
     ):
         with pytest.raises(UnreadableMedia, match=reason):
             read_window(path, 0.0, spec)
@@ -359,7 +360,9 @@ def test_nothing_waits_for_the_garbage_collector(tmp_path):
         kept = [
             each
             for each in gc.get_objects()
-            if isinstance(each, Picture | Sound | av.VideoFrame | av.AudioFrame | av.Packet)
+            if isinstance(
+                each, VideoReader | AudioReader | av.VideoFrame | av.AudioFrame | av.Packet
+            )
         ]
     finally:
         gc.enable()

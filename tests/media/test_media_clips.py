@@ -16,12 +16,12 @@ SPEC = ClipSpec(frames=6, height=64, width=64)
 ODD = {
     '-video-with-dash-.mp4': (5.0, 1, 1),
     '76UZQRJq028_181000_191000.mp4': 'damaged',  # a text
-    'Mpeg4.mp4': 'no picture',  # nor anything else
+    'Mpeg4.mp4': 'no video',  # nor anything else
     'PandaGPT__a.mp4': (6.967, 1920, 1080),
     'bento.mp4': (1.1, 320, 568),
     'carphone_distorted.mp4': (4.004, 193, 144),
     'corrupted.mp4': (5.0, 1280, 720),  # its last two seconds do not decode: tested below
-    'gs-16b-2c-44100hz.mp4': 'no picture',
+    'gs-16b-2c-44100hz.mp4': 'no video',
     'hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi': (2.767, 320, 240),
     'mmaction2__demo.mp4': (10.0, 427, 256),
     'nasa_13013_rotated.mp4': (0.567, 270, 480),

@@ -114,7 +114,7 @@ def test_a_killed_writer_leaves_the_target_as_it_was(tmp_path):
     target.write_bytes(b'before')
     program = (
         'import sys, numpy as np\n'
-        'from perceiver_io.data.media_writer import MediaWriter\n'
+        'from perceiver_io.media.writer import MediaWriter\n'
         'with MediaWriter(sys.argv[1], width=64, height=64) as writer:\n'
         '    while True:\n'
         '        writer.write(np.random.randint(0, 255, (25, 64, 64, 3), np.uint8))\n'
