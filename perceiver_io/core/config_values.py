@@ -1,14 +1,52 @@
-"""Checks the values of frozen config dataclasses against their type hints."""
+"""Frozen config dataclasses: built from mappings, their values checked against the type hints."""
 
 import dataclasses
+import difflib
 import functools
 import numbers
 import reprlib
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from perceiver_io.core.errors import UserError
+
+Config = TypeVar('Config')
+
+
+def build(cls: type[Config], values: Mapping[str, Any], prefix: str = '') -> Config:
+    """A config dataclass, with the dataclasses in it, from nested mappings.
+
+    Args:
+        cls: the dataclass.
+        values: by field; fields left out keep their defaults.
+        prefix: what errors put before the name of a field, such as 'model.'.
+
+    Raises:
+        UserError: for an unknown key (names the nearest known one), a value of a wrong type, or
+            values that do not fit each other.
+    """
+    return cls(**typed(cls, values, prefix))
+
+
+def typed(cls: type, values: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """The arguments with which `build` calls the dataclass."""
+    hints = _hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        name = f'{prefix}{key}'
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f'did you mean {prefix}{near[0]}?' if near else f'known are {", ".join(hints)}'
+            raise UserError(f'the config has no key {name}: {hint}')
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise UserError(f'{name}={reprlib.repr(value)} must be a group of keys')
+            arguments[key] = build(hints[key], value, f'{name}.')
+        else:
+            arguments[key] = as_type(value, hints[key], name)
+    return arguments
 
 
 def as_type(value: Any, hint: Any, name: str) -> Any:

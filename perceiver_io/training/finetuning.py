@@ -23,12 +23,13 @@ import numpy as np
 from perceiver_io.checkpoints import loading, runs
 from perceiver_io.checkpoints.formats.refusal import InvalidFileError, read_json
 from perceiver_io.core import files
+from perceiver_io.core.config_values import build, typed
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import sources
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.models.modalities import Readout
-from perceiver_io.training.experiment import Experiment, build, typed
+from perceiver_io.training.experiment import Experiment
 
 INIT_FROM = 'init_from.json'
 
