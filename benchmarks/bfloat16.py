@@ -15,9 +15,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, reconstruct  # noqa: E402
 from perceiver_io import Autoencoder, load
-from perceiver_io.checkpoints import runs
 from perceiver_io.core.clip import to_float
 from perceiver_io.data import loader, sources
+from perceiver_io.training import run_folder
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument('--output', default='runs/benchmarks/bfloat16.json')
     args = parser.parse_args()
 
-    experiment = runs.read_experiment(args.checkpoint)
+    experiment = run_folder.read_experiment(args.checkpoint)
     model, params = load(args.checkpoint)
     spec = experiment.clip_spec
     clips = sources.open_source(

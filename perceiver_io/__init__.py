@@ -8,20 +8,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perceiver_io.checkpoints.loading import load
+    from perceiver_io.checkpoints.checkpoint import Checkpoint
+    from perceiver_io.checkpoints.loading import load, load_checkpoint
     from perceiver_io.core.clip import Clip, ClipSpec, Output
     from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 
 __version__ = '0.2.0'
-__all__ = ['Autoencoder', 'AutoencoderConfig', 'Clip', 'ClipSpec', 'Output', 'load']
+__all__ = [
+    'Autoencoder',
+    'AutoencoderConfig',
+    'Checkpoint',
+    'Clip',
+    'ClipSpec',
+    'Output',
+    'load',
+    'load_checkpoint',
+]
 
 _MODULES = {
     'Autoencoder': 'perceiver_io.models.autoencoder',
     'AutoencoderConfig': 'perceiver_io.models.autoencoder',
+    'Checkpoint': 'perceiver_io.checkpoints.checkpoint',
     'Clip': 'perceiver_io.core.clip',
     'ClipSpec': 'perceiver_io.core.clip',
     'Output': 'perceiver_io.core.clip',
     'load': 'perceiver_io.checkpoints.loading',
+    'load_checkpoint': 'perceiver_io.checkpoints.loading',
 }
 
 

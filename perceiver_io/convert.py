@@ -1,77 +1,83 @@
 """Converts weights between this project, the released form and the transformers library.
 
-    python -m perceiver_io.convert SRC DST
+    perceiver-io convert SRC DST
 
-SRC is whatever `--checkpoint` takes. DST's name says what to write:
+SRC is whatever `--checkpoint` takes. The name of DST says what to write:
 
     x.pystate              the released form, {module: {name: array}}, and x.json beside it
     DIR/model.safetensors  for the transformers library, with DIR/config.json
     DIR                    a folder like that of a run, without the optimizer's state
 
-Every number stays what it is, bit for bit. Nothing is overwritten.
+Every number stays the same, bit for bit. Existing files are not replaced. A file of latents of an
+earlier version, SRC latents.npz, is converted to DST latents.safetensors, or back.
 """
 
+import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 
 from perceiver_io import cli
-from perceiver_io.checkpoints import runs, weight_files
+from perceiver_io.checkpoints import store, writing
+from perceiver_io.checkpoints.checkpoint import Checkpoint
 from perceiver_io.checkpoints.loading import load_checkpoint
-from perceiver_io.checkpoints.weight_files import Loaded
 from perceiver_io.core.errors import UsageError, UserError
+from perceiver_io.training import run_folder
 
 _SAFETENSORS = 'model.safetensors'
+_OTHER_SUFFIXES = ('.safetensors', '.bin', '.json', '.pt', '.pth', '.npz', '.pkl')
+
+Writer = Callable[[pathlib.Path, Checkpoint], list[pathlib.Path]]
 
 
 def main(arguments: Sequence[str]) -> None:
     if len(arguments) != 3:
-        raise UsageError('convert takes two names: python -m perceiver_io.convert SRC DST')
+        raise UsageError('convert takes two names: perceiver-io convert SRC DST')
     convert(*arguments[1:])
 
 
 def convert(source: str | os.PathLike, target: str | os.PathLike) -> list[pathlib.Path]:
-    """Reads a checkpoint and writes it in another form; says what it wrote, and returns the paths.
+    """Reads a checkpoint and writes it in another form; prints and returns what it wrote.
 
     Raises:
-        UserError: `source` cannot be read, `target` is there already, or its form cannot hold this
-            model.
+        UserError: `source` cannot be read, `target` exists, or its form cannot represent the model.
     """
     target = pathlib.Path(target)
-    write = _writer(target)
+    write = _writer(target, source)
     if target.exists():
-        raise UserError(f'{target} is there already: choose another name, or remove it first')
-    loaded = load_checkpoint(source)
-    loaded = loaded._replace(params=jax.device_get(loaded.params))
-    written = write(target, loaded)
-    leaves = jax.tree.leaves(loaded.params)
+        raise UserError(f'{target} exists already: choose another name, or remove it first')
+    checkpoint = load_checkpoint(source)
+    params = jax.device_get(checkpoint.params)
+    written = write(target, dataclasses.replace(checkpoint, params=params))
+    leaves = jax.tree.leaves(params)
     print(f'{len(leaves)} arrays with {sum(leaf.size for leaf in leaves):,} parameters')
     for path in written:
         print(f'{path}: {_size(path):,} bytes')
     return written
 
 
-def _writer(target: pathlib.Path):
-    """The function that writes the form that the name asks for."""
+def _writer(target: pathlib.Path, source: str | os.PathLike) -> Writer:
+    """The function that writes the form that the target's name asks for."""
     if target.suffix == '.pystate':
-        return weight_files.write_pystate
+        return writing.write_pystate
     if target.name == _SAFETENSORS:
-        return weight_files.write_transformers
-    if target.suffix in ('.safetensors', '.bin', '.json', '.pt', '.pth', '.npz', '.pkl'):
+        return writing.write_transformers
+    if target.suffix in _OTHER_SUFFIXES:
         raise UserError(
             f'{target} is no form to convert to: name it x.pystate, '
             f'DIR/{_SAFETENSORS}, or DIR for a folder like that of a run'
         )
-    return _write_run
 
+    def write_run(target: pathlib.Path, checkpoint: Checkpoint) -> list[pathlib.Path]:
+        experiment = run_folder.experiment_of(source, checkpoint)
+        run_folder.check_run(target, experiment)
+        run_folder.start_run(target, experiment, checkpoint.classes)
+        store.write_params(target, checkpoint.params, checkpoint.step or 0)
+        return [target]
 
-def _write_run(target: pathlib.Path, loaded: Loaded) -> list[pathlib.Path]:
-    runs.check_run(target, loaded.experiment)
-    runs.start_run(target, loaded.experiment, loaded.classes)
-    runs.save_params(target, loaded.params, loaded.step or 0)
-    return [target]
+    return write_run
 
 
 def _size(path: pathlib.Path) -> int:

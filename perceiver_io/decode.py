@@ -63,7 +63,7 @@ def decode_file(
     reader = LatentsReader(latents)
     output = files.make_folder(output, '--output')
     loaded = loading.load_checkpoint(checkpoint)
-    config, spec = loaded.config, loaded.experiment.clip_spec
+    config, spec = loaded.config, loaded.clip_spec
     if reader.shape != (config.latents, config.latent_channels):
         raise UserError(
             f'{latents} has latents {reader.shape} and the model of {checkpoint} '

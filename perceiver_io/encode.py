@@ -69,7 +69,7 @@ def embed_files(
     if output.is_dir() or os.path.realpath(output) in taken:
         raise UserError(f'--output={output} is a folder, or a file to embed: name another file')
     loaded = loading.load_checkpoint(checkpoint)
-    spec = loaded.experiment.clip_spec
+    spec = loaded.clip_spec
     step = reconstruction.make_encode_step(Autoencoder(loaded.config))
     facts = {
         'checkpoint': os.fspath(checkpoint),

@@ -35,6 +35,7 @@ from perceiver_io.evaluation.saved_progress import SavedProgress, fingerprint
 from perceiver_io.inference import reconstruction
 from perceiver_io.media import reader
 from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
 
 VIDEO_SECONDS = 10  # of the side-by-side videos, at most
@@ -151,7 +152,7 @@ class Job:
     def open(cls, checkpoint: str | os.PathLike, data: Mapping[str, Any], batch_size: int) -> 'Job':
         """Loads a checkpoint and opens its clips; `data` overrides keys of its config."""
         loaded = loading.load_checkpoint(checkpoint)
-        experiment = override_data(loaded.experiment, data)
+        experiment = override_data(run_folder.experiment_of(checkpoint, loaded), data)
         spec = experiment.clip_spec
         mesh = sharding.make_mesh(sharding.MeshConfig())
         sharding.check_divisible(mesh, batch_size=batch_size, frames=spec.frames)

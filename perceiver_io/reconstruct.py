@@ -79,7 +79,7 @@ def reconstruct_files(
     output = files.make_folder(output, '--output')
     loaded = loading.load_checkpoint(checkpoint)
     step = reconstruction.make_reconstruct_step(Autoencoder(loaded.config))
-    spec = loaded.experiment.clip_spec
+    spec = loaded.clip_spec
 
     rows = []
     for count, (path, stem) in enumerate(zip(paths, reconstruction.output_stems(paths, output)), 1):

@@ -6,6 +6,8 @@ The same command goes on where a run was stopped, to the same parameters, bit fo
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import haiku as hk
 import jax
@@ -14,7 +16,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from perceiver_io import cli
-from perceiver_io.checkpoints import loading, runs
+from perceiver_io.checkpoints.checkpoint import Checkpoint
+from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.core.clip import to_float
 from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.data import loader, sources
@@ -23,7 +26,7 @@ from perceiver_io.distributed import sharding
 from perceiver_io.evaluation import evaluation
 from perceiver_io.media import side_by_side
 from perceiver_io.models.autoencoder import Autoencoder
-from perceiver_io.training import finetuning, steps
+from perceiver_io.training import finetuning, run_folder, steps
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.metric_writer import MetricWriter
 from perceiver_io.training.optimizer import make_optimizer
@@ -43,7 +46,7 @@ def define_flags() -> None:
     flags.DEFINE_string('workdir', None, 'Folder of the run; made if it is not there.')
 
 
-def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = None) -> None:
+def train(experiment: Experiment, workdir: str, source: Checkpoint | None = None) -> None:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one.
 
     Args:
@@ -58,18 +61,19 @@ def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = 
         mesh, batch_size=config.batch_size, frames=frames, accumulate=config.accumulate
     )
     sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
-    runs.check_run(workdir, experiment)
+    run_folder.check_run(workdir, experiment)
     train_clips, eval_clips = open_clips(experiment)
-    runs.start_run(workdir, experiment, train_clips.classes)
+    run_folder.start_run(workdir, experiment, train_clips.classes)
 
     start = finetuning.begin(experiment, workdir, source, train_clips.classes)
 
     model = Autoencoder(experiment.model)
     optimizer = make_optimizer(experiment.optimizer, config.steps, start.new)
     state = steps.init_state(model, optimizer, config.seed, mesh)
-    saved = runs.Checkpoints(workdir, keep=config.keep)
+    saved = CheckpointStore(workdir, keep=config.keep)
     if saved.latest_step() is not None:
-        state = saved.restore(state)
+        params, rest = saved.restore(state.params, training_part(state))
+        state = steps.TrainState(rest['step'], params, rest['optimizer'])
     elif source is not None:
         state = state._replace(params=start.take_over(state.params, source.params))
     first_step = int(state.step)
@@ -93,7 +97,7 @@ def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = 
     )
     evaluate = Evaluator(experiment, model, mesh, eval_clips, writer, log)
     if saved.latest_step() is None and source is not None:  # the source is not needed any more
-        saved.save(state, evaluate(first_step, state.params))
+        save(saved, state, evaluate(first_step, state.params))
     batches = loader.train_batches(
         train_clips,
         experiment.clip_spec,
@@ -117,12 +121,24 @@ def train(experiment: Experiment, workdir: str, source: loading.Loaded | None = 
         evaluating = last or (config.eval_every and step % config.eval_every == 0)
         if evaluating or step % config.checkpoint_every == 0:
             log.flush()  # nothing that is not finite is saved
-            saved.save(state, evaluate(step, state.params) if evaluating else None)
+            save(saved, state, evaluate(step, state.params) if evaluating else None)
 
     saved.wait()
     saved.close()
     writer.close()
     log.close()
+
+
+def training_part(state: steps.TrainState) -> dict[str, Any]:
+    """What a checkpoint holds besides the parameters."""
+    return {'step': state.step, 'optimizer': state.optimizer}
+
+
+def save(
+    store: CheckpointStore, state: steps.TrainState, metrics: Mapping[str, float] | None
+) -> None:
+    """Starts saving a state, with the summary of its evaluation if there was one."""
+    store.save(int(state.step), state.params, training_part(state), metrics)
 
 
 def open_clips(experiment: Experiment) -> tuple[Source, Source]:

@@ -20,8 +20,9 @@ import haiku as hk
 import jax
 import numpy as np
 
-from perceiver_io.checkpoints import loading, runs
-from perceiver_io.checkpoints.formats.refusal import InvalidFileError, read_json
+from perceiver_io.checkpoints import loading, store
+from perceiver_io.checkpoints.checkpoint import Checkpoint
+from perceiver_io.checkpoints.formats.checks import InvalidFileError, read_json
 from perceiver_io.core import files
 from perceiver_io.core.config_values import build, typed
 from perceiver_io.core.errors import UserError
@@ -29,6 +30,7 @@ from perceiver_io.data import sources
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.models.modalities import Readout
+from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
 
 INIT_FROM = 'init_from.json'
@@ -117,7 +119,7 @@ def fit_config(
 
 def resolve(
     values: Mapping[str, Any], workdir: str | os.PathLike
-) -> tuple[Experiment, loading.Loaded | None]:
+) -> tuple[Experiment, Checkpoint | None]:
     """The experiment with all that it takes from the checkpoint in `init_from`, and the latter.
 
     A run that has a checkpoint of its own takes them from its folder: the checkpoint that it
@@ -140,18 +142,22 @@ def resolve(
             )
         return Experiment.from_dict(values), None
     source = None
-    before = runs.read_experiment(workdir) if runs.exist(workdir) else None
-    if before is None or before.init_from != name:
+    run = None
+    if store.latest_step(workdir) is not None:
+        run = run_folder.read_experiment(workdir)
+    if run is not None and run.init_from == name:
+        before, frame_rate = run.model, run.data.frame_rate
+    else:
         source = loading.load_checkpoint(name)
-        before = source.experiment
+        before, frame_rate = source.config, source.frame_rate
 
     if data.get('frame_rate', 0) is None:
-        data['frame_rate'] = before.data.frame_rate
+        data['frame_rate'] = frame_rate
     given = {key: value for key, value in model.items() if value is not None}
     wanted = typed(AutoencoderConfig, given, 'model.')
-    if 'label' in wanted.get('modalities', before.model.modalities) and 'classes' not in wanted:
+    if 'label' in wanted.get('modalities', before.modalities) and 'classes' not in wanted:
         wanted['classes'] = len(sources.class_names(build(DataConfig, data, 'data.')))
-    fitted = fit_config(wanted, before.model, str(name if source else workdir))
+    fitted = fit_config(wanted, before, str(name if source else workdir))
     return Experiment.from_dict(
         values | {'model': dataclasses.asdict(fitted), 'data': data}
     ), source
@@ -178,7 +184,7 @@ class Start:
     changed: dict[str, list] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def plan(cls, experiment: Experiment, source: loading.Loaded, classes: Sequence[str]) -> Self:
+    def plan(cls, experiment: Experiment, source: Checkpoint, classes: Sequence[str]) -> Self:
         """What `take_over` will do.
 
         The label head is new also where it has the right shape but the classes have other names.
@@ -248,7 +254,7 @@ class Start:
 def begin(
     experiment: Experiment,
     workdir: str | os.PathLike,
-    source: loading.Loaded | None,
+    source: Checkpoint | None,
     classes: Sequence[str],
 ) -> Start:
     """What a run starts from: planned, shown and kept in its folder, or found there.

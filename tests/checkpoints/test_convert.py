@@ -15,70 +15,26 @@ import jax
 import numpy as np
 import pytest
 from helpers.runs import ROOT, play, python
+from helpers.small_checkpoints import CLASSES, make_checkpoint
 
 import perceiver_io
 from perceiver_io import cli
 from perceiver_io import convert as convert_program
 from perceiver_io import eval as eval_program
 from perceiver_io import reconstruct as reconstruct_program
-from perceiver_io.checkpoints import (
-    loading,
-    runs,
-    transformers_config,
-    transformers_names,
-    weight_files,
-)
+from perceiver_io.checkpoints import loading, store, transformers, writing
 from perceiver_io.convert import convert
 from perceiver_io.core import files, kinetics700
 from perceiver_io.data import rendered
-from perceiver_io.data.sources import DataConfig
+from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
-
-# A model that the transformers library can hold: its bands, paddings and patches are written into
-# the code there. Every other size is another number, so that none is taken for another.
-SIZES = dict(
-    frames=3,
-    height=16,
-    width=24,
-    samples_per_frame=1600,
-    classes=7,
-    latents=6,
-    latent_channels=16,
-    blocks=2,
-    self_attends=2,
-    self_attention_heads=4,
-    cross_attention_heads=2,
-    self_attention_widening=2,
-    cross_attention_widening=3,
-    video_max_resolution=(3, 5, 5),
-    decoder_channels=18,
-    label_query_channels=20,
-    audio_patch=3,
-    gelu='exact',
-)
-CLASSES = tuple('abcde')
-
-
-def random_params(config, seed=0):
-    """Parameters of which no two are alike."""
-    shapes = jax.eval_shape(perceiver_io.Autoencoder(config).init, jax.random.key(0))
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape, np.float32), shapes)
-
-
-def make_loaded(**sizes):
-    config = perceiver_io.AutoencoderConfig(**SIZES | sizes)
-    data = DataConfig(frame_rate=5)
-    return weight_files.Loaded(
-        Experiment(model=config, data=data), random_params(config), CLASSES, step=12
-    )
 
 
 @pytest.fixture(scope='module')
 def forms(tmp_path_factory):
     """The same weights as a run, as `.pystate` and for the transformers library."""
     folder = tmp_path_factory.mktemp('forms')
-    weight_files.write_pystate(folder / 'first.pystate', make_loaded())
+    writing.write_pystate(folder / 'first.pystate', make_checkpoint())
     for name in ('run', 'x.pystate', 'library/model.safetensors'):
         convert(folder / 'first.pystate', folder / name)
     return folder
@@ -89,10 +45,10 @@ NAMES = ('run', 'x.pystate', 'library')
 
 @pytest.mark.parametrize('name', [*NAMES, 'library/model.safetensors'])
 def test_every_form_is_the_same_model(forms, name):
-    expected = make_loaded()
+    expected = make_checkpoint()
     loaded = loading.load_checkpoint(forms / name)
-    assert loaded.config == expected.config == loading.read_config(forms / name)
-    assert loaded.experiment.clip_spec == expected.experiment.clip_spec
+    assert loaded.config == expected.config
+    assert loaded.clip_spec == expected.clip_spec and loaded.frame_rate == 5
     assert (loaded.classes, loaded.step) == (CLASSES, 12)
     chex.assert_trees_all_equal(jax.device_get(loaded.params), expected.params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(loaded.params))
@@ -125,7 +81,7 @@ def test_plain_pickle_reads_a_pystate_without_haiku(forms):
     subprocess.run([sys.executable, '-c', code, str(forms / 'x.pystate')], check=True)
     with open(forms / 'x.pystate', 'rb') as file:
         tree = pickle.load(file)
-    expected = make_loaded().params
+    expected = make_checkpoint().params
     assert {module: set(leaves) for module, leaves in tree.items()} == {
         module: set(leaves) for module, leaves in expected.items()
     }
@@ -136,8 +92,8 @@ def test_plain_pickle_reads_a_pystate_without_haiku(forms):
 
 
 def test_linear_weights_are_transposed_and_nothing_else():
-    params = make_loaded().params
-    arrays = transformers_names.to_transformers(params)
+    params = make_checkpoint().params
+    arrays = transformers.to_arrays(params)
     assert len(arrays) == len(jax.tree.leaves(params)) == 183 - 6 * 16
     q = arrays['perceiver.encoder.self_attends.1.attention.self.query.weight']
     np.testing.assert_array_equal(q, params['encoder/~/self_attention_1/attention/linear']['w'].T)
@@ -149,8 +105,8 @@ def test_linear_weights_are_transposed_and_nothing_else():
 
 @pytest.mark.parametrize('modalities', [('video',), ('audio', 'label'), ('video', 'audio')])
 def test_subsets_of_the_modalities(tmp_path, modalities):
-    loaded = make_loaded(modalities=modalities, video_patch=(3, 2, 4), cross_attention_heads=1)
-    weight_files.write_pystate(tmp_path / 'x.pystate', loaded)
+    loaded = make_checkpoint(modalities=modalities, video_patch=(3, 2, 4), cross_attention_heads=1)
+    writing.write_pystate(tmp_path / 'x.pystate', loaded)
     convert(tmp_path / 'x.pystate', tmp_path / 'run')
     convert(tmp_path / 'run', tmp_path / 'y.pystate')
     assert (tmp_path / 'x.pystate').read_bytes() == (tmp_path / 'y.pystate').read_bytes()
@@ -187,7 +143,7 @@ def test_sizes_are_read_off_the_arrays(forms, tmp_path):
         ('x.pystate', 'tanh', 'xla'),
         ('model.safetensors', 'exact', 'torch'),
     ):
-        config = loading.read_config(tmp_path / name)
+        config = loading.load_checkpoint(tmp_path / name).config
         assert config == dataclasses.replace(
             perceiver_io.AutoencoderConfig(), **told, gelu=gelu, position_rounding=rounding
         )
@@ -203,7 +159,7 @@ def test_the_library_s_config_tells_the_rest(forms, tmp_path):
     )
     values = json.loads((forms / 'library' / 'config.json').read_text())
     del values['perceiver_io']
-    expected = dataclasses.replace(make_loaded().config, position_rounding='torch')
+    expected = dataclasses.replace(make_checkpoint().config, position_rounding='torch')
 
     def config_with(**changes):
         (tmp_path / 'config.json').write_text(json.dumps(values | changes))
@@ -230,9 +186,9 @@ def test_the_library_s_config_tells_the_rest(forms, tmp_path):
 
 
 def test_the_released_model_has_the_names_of_kinetics(tmp_path):
-    loaded = make_loaded(classes=700, cross_attention_heads=1)._replace(classes=())
+    loaded = dataclasses.replace(make_checkpoint(classes=700, cross_attention_heads=1), classes=())
     path = tmp_path / 'x.pystate'
-    weight_files.write_pystate(path, loaded)
+    writing.write_pystate(path, loaded)
     path.with_suffix('.json').unlink()
     assert loading.load_checkpoint(path).classes == kinetics700.CLASSES
 
@@ -243,17 +199,17 @@ def test_names_of_classes_of_any_script(tmp_path):
         '\u0645\u06cc\u200c\u0631\u0648\u0645',
         '\U0001f469\u200d\U0001f373',
     )
-    loaded = make_loaded(cross_attention_heads=1)._replace(classes=names)
-    weight_files.write_pystate(tmp_path / 'x.pystate', loaded)
+    loaded = dataclasses.replace(make_checkpoint(cross_attention_heads=1), classes=names)
+    writing.write_pystate(tmp_path / 'x.pystate', loaded)
     convert(tmp_path / 'x.pystate', tmp_path / 'run')
     convert(tmp_path / 'run', tmp_path / 'library' / 'model.safetensors')
     for name in ('x.pystate', 'run', 'library'):
         assert loading.load_checkpoint(tmp_path / name).classes == names
     tmp_path.joinpath('other').mkdir()
     with pytest.raises(ValueError, match='cannot be shown in a line: rename it'):
-        runs.start_run(tmp_path / 'other', loaded.experiment, ('a\x1b[31m',))
+        run_folder.start_run(tmp_path / 'other', Experiment(), ('a\x1b[31m',))
     assert not list((tmp_path / 'other').iterdir())
-    (tmp_path / 'run' / runs.CLASSES).write_text('["a\\nb"]')
+    (tmp_path / 'run' / loading.CLASSES).write_text('["a\\nb"]')
     with pytest.raises(ValueError, match='holds no list of names'):
         loading.load_checkpoint(tmp_path / 'run')
 
@@ -270,17 +226,17 @@ def test_names_of_files_of_any_bytes(forms, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert b'\\udcff\\xe9.pystate: ' in done.stdout
-    assert loading.read_config(target) == make_loaded().config
+    assert loading.load_checkpoint(target).config == make_checkpoint().config
     files.write_text(tmp_path / 'x.json', json.dumps('a\udcff', ensure_ascii=False))
     assert json.loads((tmp_path / 'x.json').read_text()) == 'a\udcff'
 
 
 def test_nothing_is_overwritten(forms, tmp_path):
     for name in ('run', 'x.pystate', 'library/model.safetensors'):
-        with pytest.raises(ValueError, match='is there already: choose another name'):
+        with pytest.raises(ValueError, match='exists already: choose another name'):
             convert(forms / 'run', forms / name)
     (tmp_path / 'y.json').touch()
-    with pytest.raises(ValueError, match='y.json is there already'):
+    with pytest.raises(ValueError, match='y.json exists already'):
         convert(forms / 'run', tmp_path / 'y.pystate')
     assert [path.name for path in tmp_path.iterdir()] == ['y.json']
     with pytest.raises(ValueError, match='no form to convert to: name it x.pystate'):
@@ -288,16 +244,16 @@ def test_nothing_is_overwritten(forms, tmp_path):
 
 
 def test_a_model_that_the_library_cannot_hold_is_refused(tmp_path):
-    weight_files.write_pystate(
+    writing.write_pystate(
         tmp_path / 'x.pystate',
-        make_loaded(
+        make_checkpoint(
             video_bands=8, input_padding=9, audio_max_resolution=64, cross_attention_heads=1
         ),
     )
     said = r'video_bands=8 \(there 32\), input_padding=9 \(there 4\), audio_max_resolution=64'
     with pytest.raises(ValueError, match=said):
         convert(tmp_path / 'x.pystate', tmp_path / 'out' / 'model.safetensors')
-    assert transformers_config.to_transformers(make_loaded().config, [])['image_size'] == 5
+    assert transformers.to_config(make_checkpoint().config, [])['image_size'] == 5
 
 
 @pytest.fixture(scope='module')
@@ -330,15 +286,15 @@ def test_files_go_through_released_weights(forms, clips, tmp_path):
 
 
 def test_a_converted_run_is_not_trained_on(forms):
-    saved = runs.Checkpoints(forms / 'run')
+    saved = store.CheckpointStore(forms / 'run')
     with pytest.raises(ValueError, match='converted weights without a state of training'):
-        saved.restore(None)
+        saved.restore({}, {})
     saved.close()
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Orbax's
 def test_a_damaged_run_is_refused(forms, tmp_path):
-    expected = make_loaded().params
+    expected = make_checkpoint().params
     files = [
         path.relative_to(forms / 'run') for path in (forms / 'run').rglob('*') if path.is_file()
     ]
@@ -362,7 +318,7 @@ def test_a_damaged_run_is_refused(forms, tmp_path):
 def test_the_command_says_what_it_wrote(forms, tmp_path):
     done = python('-m', 'perceiver_io.convert', forms / 'run', tmp_path / 'y.pystate')
     assert done.returncode == 0, done.stderr
-    count = sum(leaf.size for leaf in jax.tree.leaves(make_loaded().params))
+    count = sum(leaf.size for leaf in jax.tree.leaves(make_checkpoint().params))
     size = (tmp_path / 'y.pystate').stat().st_size
     assert done.stdout.splitlines()[:2] == [
         f'87 arrays with {count:,} parameters',

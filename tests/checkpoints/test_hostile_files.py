@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from helpers.hostile_files import CASES, torch_zip
 from helpers.pickle_writer import Touch, pickled
-from test_convert import make_loaded
+from helpers.small_checkpoints import make_checkpoint
 
 from perceiver_io import cli
-from perceiver_io.checkpoints import loading, transformers_names, weight_files
+from perceiver_io.checkpoints import loading, transformers, writing
 from perceiver_io.checkpoints.formats import inert_pickle
 
 MEMORY = 32 << 20  # bytes that no refusal needs
@@ -27,10 +27,10 @@ SECONDS = 15  # on the slowest of machines, with its memory traced
 def sound(tmp_path_factory):
     """Every form of the same weights, as {file name: bytes}, and their state dict."""
     folder = tmp_path_factory.mktemp('sound')
-    loaded = make_loaded()
-    arrays = transformers_names.to_transformers(loaded.params)
-    weight_files.write_pystate(folder / 'x.pystate', loaded)
-    weight_files.write_transformers(folder / 'model.safetensors', loaded)
+    loaded = make_checkpoint()
+    arrays = transformers.to_arrays(loaded.params)
+    writing.write_pystate(folder / 'x.pystate', loaded)
+    writing.write_transformers(folder / 'model.safetensors', loaded)
     (folder / 'pytorch_model.bin').write_bytes(torch_zip({'arrays': arrays}))
     return {path.name: path.read_bytes() for path in folder.iterdir()} | {'arrays': arrays}
 
@@ -90,7 +90,7 @@ def test_the_canary_sings(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['x.pystate', 'model.safetensors', 'pytorch_model.bin'])
 def test_sound_files_are_read(sound, tmp_path, name):
     contents = {file: sound[file] for file in ('x.json', 'config.json', name)}
-    loaded, expected = loading.load_checkpoint(write(tmp_path, contents)), make_loaded()
+    loaded, expected = loading.load_checkpoint(write(tmp_path, contents)), make_checkpoint()
     assert loaded.config == expected.config
     jax.tree.map(np.testing.assert_array_equal, loaded.params, expected.params)
 
@@ -104,7 +104,7 @@ def test_noise(sound, tmp_path, name, seed):
     rng = random.Random(f'{name} {seed}')
     weights = {'x.json': 'x.pystate', 'config.json': 'model.safetensors'}.get(name, name)
     beside = 'x.json' if weights == 'x.pystate' else 'config.json'
-    shapes = jax.tree.map(np.shape, make_loaded().params)
+    shapes = jax.tree.map(np.shape, make_checkpoint().params)
     for _ in range(25):
         contents = {file: sound[file] for file in (weights, beside)}
         contents[name] = spoilt(contents[name], rng)

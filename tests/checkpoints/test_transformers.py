@@ -15,11 +15,11 @@ import threading
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
 from helpers.golden_files import random_parameter
+from helpers.runs import ROOT
 
 import perceiver_io
-from perceiver_io.checkpoints import loading, weight_files
+from perceiver_io.checkpoints import loading, writing
 from perceiver_io.convert import convert
 from perceiver_io.network.position_encoding import (
     LINSPACE,
@@ -27,7 +27,6 @@ from perceiver_io.network.position_encoding import (
     TORCH,
     FourierPositionEncoding,
 )
-from perceiver_io.training.experiment import Experiment
 
 torch = pytest.importorskip('torch', reason='needs requirements-transformers.txt')
 transformers = pytest.importorskip('transformers', reason='needs requirements-transformers.txt')
@@ -135,7 +134,7 @@ def tiny(request, tmp_path_factory):
 def test_tiny(tiny, attention):
     folder, theirs = tiny
     assert (
-        loading.read_config(folder).gelu
+        loading.load_checkpoint(folder).config.gelu
         == {'gelu': 'exact', 'gelu_new': 'tanh'}[theirs.config.hidden_act]
     )
     assert max(differences(folder, theirs, attention, batch=2).values()) < 5e-5
@@ -145,7 +144,7 @@ def test_tiny(tiny, attention):
 def test_full_size(act, tmp_path):
     theirs = make_theirs(act, **FULL)
     theirs.save_pretrained(tmp_path)
-    config = loading.read_config(tmp_path)
+    config = loading.load_checkpoint(tmp_path).config
     assert config == perceiver_io.AutoencoderConfig(
         gelu={'gelu': 'exact', 'gelu_new': 'tanh'}[act],
         video_max_resolution=(16, 56, 56),
@@ -238,8 +237,8 @@ def test_a_name_on_the_hub(tiny, tmp_path, weights):
         source = tmp_path if weights == 'pytorch_model.bin' else folder
         Hub.files[weights] = (source / weights).read_bytes()
     code = (
-        'from perceiver_io import cli, loading\n'
-        'cli.run(lambda _: print(loading.read_config("some/model")))'
+        'from perceiver_io import cli\nfrom perceiver_io.checkpoints import loading\n'
+        'cli.run(lambda _: print(loading.load_checkpoint("some/model").config))'
     )
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
@@ -261,7 +260,9 @@ def test_a_name_on_the_hub(tiny, tmp_path, weights):
         assert done.returncode == 1
         assert 'error: some/model on the Hugging Face hub has none of' in done.stderr
     else:
-        assert done.stdout.strip() == str(loading.read_config(folder)), done.stderr[-2000:]
+        assert done.stdout.strip() == str(loading.load_checkpoint(folder).config), done.stderr[
+            -2000:
+        ]
 
 
 def test_they_load_what_we_write(tmp_path):
@@ -287,9 +288,9 @@ def test_they_load_what_we_write(tmp_path):
         }
         for module, leaves in shapes.items()
     }
-    weight_files.write_pystate(
+    writing.write_pystate(
         tmp_path / 'x.pystate',
-        weight_files.Loaded(Experiment(model=config), params, tuple('abcde'), 1),
+        perceiver_io.Checkpoint(config, params, tuple('abcde'), step=1),
     )
     convert(tmp_path / 'x.pystate', tmp_path / 'library' / 'model.safetensors')
     theirs, report = transformers.PerceiverForMultimodalAutoencoding.from_pretrained(

@@ -8,10 +8,12 @@ import struct
 import jax
 import numpy as np
 import pytest
-from test_convert import make_loaded
+from helpers.small_checkpoints import make_checkpoint
 
 from perceiver_io import cli
-from perceiver_io.checkpoints import loading, runs, weight_files
+from perceiver_io.checkpoints import loading, store, writing
+from perceiver_io.training import run_folder
+from perceiver_io.training.experiment import Experiment
 
 HUGE = 1 << 40  # bytes of a file with a hole, which takes no room on disk
 
@@ -40,7 +42,7 @@ def test_a_huge_file_is_not_read(tmp_path, name, start):
 
 
 def test_what_lies_beside_weights_may_be_hostile_too(tmp_path):
-    weight_files.write_pystate(tmp_path / 'x.pystate', make_loaded())
+    writing.write_pystate(tmp_path / 'x.pystate', make_checkpoint())
     beside = tmp_path / 'x.json'
     os.truncate(beside, HUGE)
     assert 'x.json: it has 1,099,511,627,776 bytes' in refusal(tmp_path / 'x.pystate')
@@ -53,7 +55,7 @@ def test_what_lies_beside_weights_may_be_hostile_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'name, read', [(runs.CONFIG, runs.read_experiment), (runs.CLASSES, runs.read_classes)]
+    'name, read', [(loading.CONFIG, loading.read_config), (loading.CLASSES, loading.read_classes)]
 )
 def test_a_run_with_a_huge_file(tmp_path, name, read):
     (tmp_path / name).write_text('[]')
@@ -64,23 +66,23 @@ def test_a_run_with_a_huge_file(tmp_path, name, read):
 
 def save_run(folder, loaded, **model):
     """A run of these weights, whose config then says something else of the model."""
-    runs.start_run(folder, loaded.experiment, loaded.classes)
-    runs.save_params(folder, loaded.params, 1)
-    values = json.loads((folder / runs.CONFIG).read_text())
+    run_folder.start_run(folder, Experiment(model=loaded.config), loaded.classes)
+    store.write_params(folder, loaded.params, 1)
+    values = json.loads((folder / loading.CONFIG).read_text())
     values['model'] |= model
-    (folder / runs.CONFIG).write_text(json.dumps(values))
+    (folder / loading.CONFIG).write_text(json.dumps(values))
     return folder
 
 
 def test_the_config_of_a_run_takes_no_time(tmp_path):
     """Nothing as large as it says is traced before it is seen that the arrays are others."""
     tmp_path.joinpath('run').mkdir()
-    run = save_run(tmp_path / 'run', make_loaded(), self_attends=400)
+    run = save_run(tmp_path / 'run', make_checkpoint(), self_attends=400)
     assert 'it has 2 layers of self-attention, and not 400' in refusal(run)
 
 
 def test_a_run_that_is_not_finite(tmp_path):
-    loaded = make_loaded()
+    loaded = make_checkpoint()
     loaded.params['encoder/~/trainable_position_encoding']['pos_embs'][0, 0] = np.nan
     tmp_path.joinpath('run').mkdir()
     assert 'step 1 holds NaN or infinity' in refusal(save_run(tmp_path / 'run', loaded))
@@ -89,8 +91,8 @@ def test_a_run_that_is_not_finite(tmp_path):
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize('make', [np.asarray, np.asfortranarray])
 def test_pickles_of_every_protocol_are_read(tmp_path, protocol, make):
-    loaded = make_loaded(self_attends=1)
-    weight_files.write_pystate(tmp_path / 'x.pystate', loaded)
+    loaded = make_checkpoint(self_attends=1)
+    writing.write_pystate(tmp_path / 'x.pystate', loaded)
     tree = {
         module: {name: make(leaf) for name, leaf in leaves.items()}
         for module, leaves in loaded.params.items()

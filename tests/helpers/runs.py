@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from helpers.golden_files import random_parameters
 
-from perceiver_io.checkpoints import runs
+from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.data import rendered
 from perceiver_io.data.sources import DataConfig
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.optimizer import make_optimizer
-from perceiver_io.training.steps import TrainState
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RATE = 5  # frames per second: real clips are long, and a few frames show what happens
@@ -66,18 +66,17 @@ def make_run(folder: pathlib.Path, **model: Any) -> pathlib.Path:
     shapes = jax.eval_shape(Autoencoder(experiment.model).init, jax.random.key(0))
     params = jax.tree.map(jnp.asarray, random_parameters(shapes, seed=0))
     optimizer = make_optimizer(experiment.optimizer, 10)
-    runs.check_run(folder, experiment)
-    runs.start_run(folder, experiment, rendered.CLASSES)
-    saved = runs.Checkpoints(folder)
-    saved.save(TrainState(jnp.int32(3), params, optimizer.init(params)))
-    saved.wait()
-    saved.close()
+    run_folder.check_run(folder, experiment)
+    run_folder.start_run(folder, experiment, rendered.CLASSES)
+    store = CheckpointStore(folder)
+    store.save(3, params, {'step': jnp.int32(3), 'optimizer': optimizer.init(params)})
+    store.close()
     return folder
 
 
 def render_clips(run: pathlib.Path) -> list[pathlib.Path]:
     """The validation clips of a run of `make_run`: seven MP4 files of two seconds."""
-    config = runs.read_experiment(run).data
+    config = run_folder.read_experiment(run).data
     root = rendered.render_folder(
         config.cache,
         seed=config.render_seed,

@@ -92,7 +92,7 @@ def test_what_is_in_the_file(embedded, run, clips):
 
 def test_latents_are_the_models(embedded, run, clips):
     loaded = loading.load_checkpoint(run)
-    model, spec = Autoencoder(loaded.config), loaded.experiment.clip_spec
+    model, spec = Autoencoder(loaded.config), loaded.clip_spec
     first, second = (reader.read_window(clips[1], start, spec) for start in (0.0, 4 / RATE))
     expected = model.encode(
         loaded.params,

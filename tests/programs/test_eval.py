@@ -11,8 +11,8 @@ from helpers.prepared_files import write_dataset
 from helpers.runs import RATE, VAL_CLIPS, make_run, play, python, read_csv
 
 from perceiver_io import eval as eval_program
-from perceiver_io.checkpoints import runs
 from perceiver_io.data import rendered
+from perceiver_io.training import run_folder
 
 
 @pytest.fixture(scope='module')
@@ -113,7 +113,7 @@ def test_evaluates_another_folder_and_names_what_it_skips(run, clips, work, caps
     ],
 )
 def test_the_source_follows_from_what_is_given(run, data, source):
-    experiment = runs.read_experiment(run)
+    experiment = run_folder.read_experiment(run)
     assert eval_program.override_data(experiment, data).data.source == source
 
 

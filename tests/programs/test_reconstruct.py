@@ -12,10 +12,11 @@ import pytest
 from helpers.runs import RATE, ROOT, make_run, play, read_csv
 
 from perceiver_io import reconstruct as reconstruct_program
-from perceiver_io.checkpoints import loading, runs
+from perceiver_io.checkpoints import loading
 from perceiver_io.data import rendered
 from perceiver_io.inference import reconstruction
 from perceiver_io.media import reader, writer
+from perceiver_io.training import run_folder
 
 REFUSED = {
     '76UZQRJq028_181000_191000.mp4': 'damaged',
@@ -39,7 +40,7 @@ MUTE = {
 
 def test_a_whole_file_is_the_sum_of_its_windows(run, clips):
     model, params = loading.load(run)
-    spec = runs.read_experiment(run).clip_spec
+    spec = run_folder.read_experiment(run).clip_spec
     step = reconstruction.make_reconstruct_step(model)
     by_two, by_four = (
         list(

@@ -16,10 +16,10 @@ from helpers.runs import RATE, make_run
 
 from perceiver_io import eval as eval_program
 from perceiver_io import train as train_program
-from perceiver_io.checkpoints import loading, runs
+from perceiver_io.checkpoints import loading
 from perceiver_io.data import rendered
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
-from perceiver_io.training import finetuning
+from perceiver_io.training import finetuning, run_folder
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer
 
@@ -43,7 +43,7 @@ def work(tmp_path_factory):
 def source(work):
     """A run whose tokens are as wide as they are because of its 700 classes."""
     folder = make_run(work / 'source', classes=700)
-    config = runs.read_experiment(folder).model
+    config = run_folder.read_experiment(folder).model
     assert config.token_channels == 704
     return folder
 

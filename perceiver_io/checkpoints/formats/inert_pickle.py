@@ -12,7 +12,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perceiver_io.checkpoints.formats.refusal import InvalidFileError, quoted
+from perceiver_io.checkpoints.formats.checks import InvalidFileError, quoted
 
 _DAMAGED = 'it is damaged, or no pickle of arrays'
 _LONGEST = 1_000_000  # instructions; an array takes some forty
@@ -53,7 +53,7 @@ def read(data: bytes, calls: Mapping[str, Call], persistent: Call | None = None)
     Args:
         data: the pickle and nothing after it.
         calls: 'module.name' to the function of ours that stands for it. It gets the tuple of
-            arguments, which can be anything, and raises InvalidFileError where they are not what it needs.
+            arguments, which can be anything, and raises InvalidFileError for wrong ones.
         persistent: the same for references to what lies outside the pickle; None refuses them.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.checkpoints.formats import inert_pickle
-from perceiver_io.checkpoints.formats.refusal import (
+from perceiver_io.checkpoints.formats.checks import (
     InvalidFileError,
     about,
     check_file,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.checkpoints.formats import inert_pickle, pystate
-from perceiver_io.checkpoints.formats.refusal import (
+from perceiver_io.checkpoints.formats.checks import (
     LARGEST,
     InvalidFileError,
     about,

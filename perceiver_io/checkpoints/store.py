@@ -1,0 +1,183 @@
+"""Orbax checkpoints in the folder of a run, `checkpoints/STEP`.
+
+A checkpoint has two items, `params` and `training` (whatever else is needed to go on training), so
+that the model can be read without the rest. Importing this module imports Orbax, which takes
+seconds.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import haiku as hk
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from perceiver_io.checkpoints.formats.checks import InvalidFileError
+from perceiver_io.checkpoints.sizes import check_shapes, parameter_shapes
+from perceiver_io.core.errors import UserError
+from perceiver_io.models.config import AutoencoderConfig
+
+CHECKPOINTS = 'checkpoints'
+
+Training = TypeVar('Training')  # a pytree
+
+
+class CheckpointStore:
+    """Saves and restores parameters and the state of training; asynchronous, all or nothing.
+
+    Keeps the newest `keep` checkpoints, and the best one: that with the lowest evaluation loss.
+
+    Args:
+        workdir: the folder of the run.
+        keep: how many of the newest checkpoints to keep.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, keep: int = 1):
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics['loss'],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy)
+        handlers = {part: ocp.StandardCheckpointHandler() for part in ('params', 'training')}
+        self._manager = ocp.CheckpointManager(
+            pathlib.Path(workdir).absolute() / CHECKPOINTS, item_handlers=handlers, options=options
+        )
+
+    def latest_step(self) -> int | None:
+        """The step of the newest finished checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(
+        self,
+        step: int,
+        params: hk.Params,
+        training: Any = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts writing a checkpoint.
+
+        Args:
+            step: of training.
+            params: the parameters.
+            training: a pytree of arrays; None for a checkpoint that no training can go on from.
+            metrics: of an evaluation of these parameters, with its 'loss'; None if there was none.
+        """
+        items = {'params': ocp.args.StandardSave(params)}
+        if training is not None:
+            items['training'] = ocp.args.StandardSave(training)
+        self._manager.save(
+            step,
+            metrics=None if metrics is None else dict(metrics),
+            args=ocp.args.Composite(**items),
+        )
+
+    def restore(self, params: hk.Params, training: Training) -> tuple[hk.Params, Training]:
+        """The newest checkpoint, with the shapes and shardings of the arguments.
+
+        Args:
+            params: arrays, or what stands for them; their values are not read.
+            training: the same, for what `save` was given.
+
+        Raises:
+            UserError: only parameters were saved.
+        """
+        if 'training' not in self._manager.item_metadata(self.latest_step()).keys():
+            raise UserError(
+                'this folder holds converted weights without a state of training: '
+                'start in another --workdir'
+            )
+        params, training = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, training))
+        restored = self._manager.restore(
+            self.latest_step(),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(params),
+                training=ocp.args.StandardRestore(training),
+            ),
+        )
+        return restored['params'], restored['training']
+
+    def restore_params(self, config: AutoencoderConfig) -> hk.Params:
+        """The newest parameters alone, on one device.
+
+        Raises:
+            UserError: they are damaged, not finite, or not those of a model of `config`.
+        """
+        step = self.latest_step()
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        try:
+            check_shapes(self._manager.item_metadata(step)['params'].tree, config)
+            like = {
+                module: {
+                    name: jax.ShapeDtypeStruct(shape, np.float32, sharding=device)
+                    for name, shape in leaves.items()
+                }
+                for module, leaves in parameter_shapes(config).items()
+            }
+            params = self._manager.restore(
+                step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like))
+            )['params']
+        except InvalidFileError as error:
+            raise UserError(
+                f'the checkpoint is of another model than config.json says: {error}; put back the '
+                'config.json that the run was trained with'
+            ) from error
+        except Exception as error:  # Orbax and TensorStore do not document which they raise
+            raise UserError(
+                f'the checkpoint of step {step} is damaged: {str(error).splitlines()[0][:200]}'
+            ) from error
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+            raise UserError(f'the checkpoint of step {step} holds NaN or infinity')
+        return params
+
+    def wait(self) -> None:
+        """Returns when everything that was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and releases what the manager holds."""
+        self._manager.close()
+
+
+def latest_step(workdir: str | os.PathLike) -> int | None:
+    """The step of the newest checkpoint of a folder, which is not changed; None if it has none."""
+    if not (pathlib.Path(workdir) / CHECKPOINTS).is_dir():  # Orbax would create it
+        return None
+    store = CheckpointStore(workdir)
+    step = store.latest_step()
+    store.close()
+    return step
+
+
+def read_params(workdir: str | os.PathLike, config: AutoencoderConfig) -> tuple[hk.Params, int]:
+    """The parameters in the newest checkpoint of a run, and their step.
+
+    Raises:
+        UserError: no checkpoint is finished, or see `CheckpointStore.restore_params`.
+    """
+    step = latest_step(workdir)
+    if step is None:
+        raise UserError(
+            f'{workdir} has no finished checkpoint yet: run train.py until it saves one'
+        )
+    store = CheckpointStore(workdir)
+    params = store.restore_params(config)
+    store.close()
+    return params, step
+
+
+def write_params(workdir: str | os.PathLike, params: hk.Params, step: int) -> None:
+    """Saves parameters alone as a checkpoint, and waits until they are on disk."""
+    store = CheckpointStore(workdir)
+    store.save(step, params)
+    store.close()
