@@ -10,6 +10,7 @@ Exit statuses of every program:
 Errors are one or two lines on stderr. A traceback means a bug.
 """
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -17,7 +18,7 @@ import pathlib
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from perceiver_io.core.errors import UsageError, UserError
@@ -33,6 +34,7 @@ COMMANDS = {
     'convert': 'converts weights between formats',
     'prepare': 'prepares a dataset for training',
     'inspect': 'shows the clips of a dataset',
+    'completion': 'prints a completion script for bash or zsh',
 }
 ALIASES = {'embed': 'encode'}  # the name of earlier versions
 
@@ -81,33 +83,54 @@ def run(
             stream.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax logs a lot; --verbosity=0 shows it
+    asked = bool(_HELP & _before_dashes(sys.argv))
+    with contextlib.ExitStack() as stack:
+        try:
+            sys.argv = resolve_config(sys.argv)
+            if asked:
+                sys.argv = [argument for argument in sys.argv if argument not in _HELP]
+            names = stack.enter_context(defined(define_flags or (lambda: None)))
+            if asked:
+                print(_help(sys.modules[main.__module__].__doc__ or '', names))
+                sys.exit(0)
+            arguments = flags.FLAGS(sys.argv)
+        except Exception as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            _fail(_usage_message(error), 2)
+        try:
+            sys.exit(main(arguments))
+        except KeyboardInterrupt as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            _fail(f'stopped: {error}' if str(error) else 'stopped', 130, '')
+        except Exception as error:
+            text = message(error)
+            if text is None or os.environ.get(TRACEBACK):
+                raise
+            _fail(text, 2 if isinstance(error, UsageError) else 1)
+
+
+@contextlib.contextmanager
+def defined(define_flags: Callable[[], None]) -> Iterator[set[str]]:
+    """Defines flags while the context lasts; gives their names, without those of config keys."""
+    from absl import flags
+
     before = set(flags.FLAGS)
     try:
-        sys.argv = resolve_config(sys.argv)
-        asked = _before_dashes(sys.argv)
-        if _HELP & asked:
-            sys.argv = [argument for argument in sys.argv if argument not in _HELP]
-        if define_flags is not None:
-            define_flags()
-        if _HELP & asked:
-            print(_help(sys.modules[main.__module__].__doc__ or '', set(flags.FLAGS) - before))
-            sys.exit(0)
-        arguments = flags.FLAGS(sys.argv)
-    except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        _fail(_usage_message(error), 2)
-    try:
-        sys.exit(main(arguments))
-    except KeyboardInterrupt as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        _fail(f'stopped: {error}' if str(error) else 'stopped', 130, '')
-    except Exception as error:
-        text = message(error)
-        if text is None or os.environ.get(TRACEBACK):
-            raise
-        _fail(text, 2 if isinstance(error, UsageError) else 1)
+        define_flags()
+        yield {name for name in set(flags.FLAGS) - before if '.' not in name}
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+
+
+def as_typed(name: str) -> str:
+    """A flag as it is typed: '--name=', or '--name' for one that is true or false."""
+    from absl import flags
+
+    return f'--{name}' if flags.FLAGS[name].boolean else f'--{name}='
 
 
 def message(error: Exception) -> str | None:
@@ -211,12 +234,10 @@ def _help(description: str, names: Iterable[str]) -> str:
     configs = {}
     for name in sorted(names):
         flag = flags.FLAGS[name]
-        if '.' in name:  # a key that was given beside --help
-            continue
         if config_flags.is_config_flag(flag):
             configs[name] = flag
         default = '' if flag.default is None or name in configs else f' (default: {flag.default})'
-        lines += _flag(f'--{name}{"" if flag.boolean else "="}', f'{flag.help}{default}')
+        lines += _flag(as_typed(name), f'{flag.help}{default}')
     lines += _flag('--help', 'Shows this text.')
     for name, flag in configs.items():
         config, origin = flag.value, ''

@@ -72,6 +72,7 @@ NOT_FOR_THE_PUBLIC_NAMES = {'av', 'cv2', 'optax', 'orbax', 'tensorflow_datasets'
 ROOT_MODULES = {
     '__init__',
     'cli',
+    'completion',
     'convert',
     'decode',
     'embed',

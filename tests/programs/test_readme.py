@@ -1,4 +1,4 @@
-"""The README's own lines: what they run must be there, and must run."""
+"""The README, the pages of docs/ and the project files agree with the project."""
 
 import pathlib
 import re
@@ -6,14 +6,45 @@ import shlex
 import subprocess
 import sys
 
-from test_train import TINY
+import pytest
+
+import perceiver_io
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / 'README.md').read_text()
+PAGES = [
+    *(ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')),
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
+
+
+# Flags that make the demo a matter of seconds.
+SHRUNK = {
+    'model.height': 16,
+    'model.width': 16,
+    'model.audio_patch': 192,
+    'model.latents': 8,
+    'model.latent_channels': 16,
+    'model.self_attends': 1,
+    'model.decoder_channels': 16,
+    'model.label_query_channels': 16,
+    'data.render_train': 12,
+    'data.render_val': 6,
+    'data.render_seconds': 0.4,
+    'training.steps': 3,
+    'training.batch_size': 4,
+    'training.eval_batch_size': 4,
+}
+
+
+def block_under(heading: str, language: str) -> str:
+    """The first code block of a section."""
+    section = re.search(rf'^## {heading}\n(.*?)(?=^## |\Z)', README, re.M | re.S)[1]
+    return re.search(rf'^```{language}\n(.*?)^```', section, re.M | re.S)[1]
 
 
 def line_under(heading: str) -> str:
-    block = re.search(rf'^## {heading}\n.*?^```\w*\n(.*?)^```', README, re.M | re.S).group(1)
+    block = block_under(heading, 'bash')
     assert block.count('\n') == 1, f'{heading} is more than one line'
     return block.strip()
 
@@ -28,15 +59,15 @@ def test_run_it(tmp_path):
         ['.venv/bin/python', 'train.py'],
         ['.venv/bin/python', 'eval.py'],
     ]
-    programs[0] += [f'--config.{name}={value}' for name, value in TINY.items()]
-    programs[0] += [f'--config.data.cache={tmp_path}/cache', '--config.training.steps=3']
+    programs[0] += [f'--config.{name}={value}' for name, value in SHRUNK.items()]
+    programs[0] += [f'--config.data.cache={tmp_path}/cache']
     for program in programs:
         arguments = [argument.replace('runs/demo', str(tmp_path / 'run')) for argument in program]
         done = subprocess.run(
             [sys.executable, *arguments[1:]], cwd=ROOT, text=True, capture_output=True, timeout=300
         )
         assert done.returncode == 0, done.stderr[-3000:]
-    assert 'mean colour' in done.stdout and '88.0x' in done.stdout
+    assert 'mean colour' in done.stdout
     last = pathlib.Path(done.stdout.split()[-1])
     assert last.name.endswith('_side_by_side.mp4') and last.stat().st_size > 1000
 
@@ -46,9 +77,44 @@ def test_test_it():
     assert '-r requirements-dev.txt' in line_under('Test it')
 
 
+def test_the_python_snippet_runs():
+    names: dict = {}
+    exec(block_under('Python', 'python'), names)
+    config = names['config']
+    assert names['latents'].shape == (1, config.latents, config.latent_channels)
+    assert names['clip'].video.shape == names['video'].shape
+    assert names['clip'].audio.shape == names['audio'].shape
+    assert names['pixels'].video.shape == (1, 2, 3)
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
 def test_paths_in_the_layout_exist():
     table = README.split('## Layout')[1].split('##')[0]
     paths = re.findall(r'`([\w/.]+)`', table)
     assert len(paths) > 12
     for path in paths:
         assert (ROOT / path).exists() or (ROOT / 'perceiver_io' / path).exists(), path
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_links_and_commands_of_pages_exist(page):
+    text = page.read_text()
+    for target in re.findall(r'\]\(([^)#]+)[^)]*\)', text):
+        assert target.startswith('https://') or (page.parent / target).exists(), target
+    for module in re.findall(r'python -m (perceiver_io[\w.]*)', text):
+        gone = page.name in ('migration.md', 'CHANGELOG.md') and '.data.' in module
+        path = ROOT / module.replace('.', '/')
+        assert gone or path.with_suffix('.py').exists(), module
+    for script in re.findall(r'python ([\w/]+\.py)', text):
+        assert (ROOT / script).exists(), script
+    for test in re.findall(r'`(tests/[a-z_/.0-9]+)`', text):
+        assert (ROOT / test).exists(), test
+
+
+def test_the_version_is_the_same_everywhere():
+    version = perceiver_io.__version__
+    assert f'version: {version}\n' in (ROOT / 'CITATION.cff').read_text()
+    assert f'## {version} ' in (ROOT / 'CHANGELOG.md').read_text()
