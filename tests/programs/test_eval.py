@@ -12,6 +12,7 @@ from helpers.runs import RATE, VAL_CLIPS, make_run, play, python, read_csv
 
 from perceiver_io import eval as eval_program
 from perceiver_io.data import rendered
+from perceiver_io.evaluation.saved_progress import SavedProgress
 from perceiver_io.training import run_folder
 
 
@@ -63,6 +64,67 @@ def test_side_by_side_videos_play_in_stereo(evaluated):
         assert frames == 2 * RATE and channels == 2 and sound == pytest.approx(2, abs=0.15)
         assert (height, width) == (26 + 224, 2 * 224 + 4)
     assert not list(out.glob('.*'))
+
+
+def test_all_outputs_hold_all_metrics(evaluated):
+    results, out = evaluated
+    names = {'ssim', 'si_sdr', 'log_mel', 'stft', 'video_psnr_pooled', 'audio_psnr_peak_2', 'loss'}
+    assert all(np.isfinite(results[name]) for name in names)
+    for name in ('video_psnr', 'ssim', 'si_sdr', 'log_mel', 'stft'):
+        low, high = results['intervals'][name]
+        assert low <= results[name] <= high, name
+    assert results['audio_psnr_peak_2'] == pytest.approx(results['audio_psnr'] + 6.0206, abs=1e-4)
+    rows = read_csv(out / 'clips.csv')
+    pooled = -10 * np.log10(np.mean([float(row['video_mse']) for row in rows]))
+    assert results['video_psnr_pooled'] == pytest.approx(pooled, abs=1e-4)
+    assert results['ssim'] == pytest.approx(np.mean([float(row['ssim']) for row in rows]), rel=1e-5)
+    [ours, *_] = read_csv(out / 'table5.csv')
+    assert float(ours['si_sdr']) == pytest.approx(results['si_sdr'], rel=1e-5)
+    head = (out / 'table5.md').read_text().splitlines()[0]
+    assert all(title in head for title in ('SSIM', 'SI-SDR (dB)', 'top-5'))
+    [bpp] = json.loads((out / 'rate_distortion.json').read_text())['results']['bpp']
+    assert bpp == 8 * 16 * 32 / (4 * 16 * 16)
+
+
+def test_several_checkpoints_make_several_rows(run, evaluated, work):
+    other = make_run(work / 'other_run', latents=4)
+    out = work / 'several'
+    rows = eval_program.evaluate_checkpoints([run, other], out, batch_size=3, videos=1)
+    assert [row['checkpoint'] for row in rows] == [str(run), str(other)]
+    assert rows[0]['video_psnr'] == evaluated[0]['video_psnr'] != rows[1]['video_psnr']
+    values = json.loads((out / 'table5.json').read_text())
+    assert [row['video_psnr'] for row in values['rows']] == [row['video_psnr'] for row in rows]
+    assert len(read_csv(out / 'clips.csv')) == 2 * VAL_CLIPS
+    assert len(json.loads((out / 'rate_distortion.json').read_text())['results']['bpp']) == 2
+    for folder in ('videos_1', 'videos_2'):
+        assert len(list((out / folder).glob('*_side_by_side.mp4'))) == 1
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_results(run, work, monkeypatch, capsys):
+    """Interrupted after a batch that ends between the windows of the third clip."""
+
+    def evaluate(name):
+        out = work / name
+        eval_program.evaluate_run(run, out, batch_size=5, videos=0, data={'eval_windows': 2})
+        texts = [(out / file).read_text() for file in ('table5.json', 'clips.csv')]
+        return texts, {path.name for path in out.iterdir()}
+
+    add, calls = SavedProgress.add, []
+
+    def add_and_stop(self, finished):
+        add(self, finished)
+        calls.append(finished)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    expected = evaluate('whole')
+    monkeypatch.setattr(SavedProgress, 'add', add_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate('stopped')
+    capsys.readouterr()
+    monkeypatch.setattr(SavedProgress, 'add', add)
+    assert evaluate('stopped') == expected
+    assert f'going on after 2 of {VAL_CLIPS} clips' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('batch_size, windows', [(4, 1), (5, 2)])
