@@ -49,7 +49,8 @@ class Summary:
     Attributes:
         frames: real ones, at the rate of the spec.
         windows: that they came in.
-        video_psnr, audio_psnr: dB, of the squared error averaged over all real frames.
+        video_psnr, audio_psnr: dB, of the squared error averaged over all real frames; audio_psnr
+            is None for digital silence.
         scores: [k] of the classes, averaged over the windows by their real frames (ours).
     """
 
@@ -172,6 +173,7 @@ def write_windows(
     sound = spec.sample_rate if spec.audio else None
     drawing = SideBySide(spec)
     frames, video_errors, audio_errors, scores = [], [], [], []
+    has_sound = False
     with contextlib.ExitStack() as stack:
         both = (
             None
@@ -210,12 +212,15 @@ def write_windows(
             frames.append(len(audio) // spec.samples_per_frame if video is None else len(video))
             video_errors.append(window.video_error)
             audio_errors.append(window.audio_error)
+            original = window.original
+            if original is not None and original.audio is not None:
+                has_sound = has_sound or quality.has_sound(original.audio)
             scores.append(window.scores)
     return Summary(
         sum(frames),
         len(frames),
         _psnr(video_errors),
-        _psnr(audio_errors),
+        _psnr(audio_errors) if has_sound else None,
         None if scores[0] is None else np.average(scores, axis=0, weights=frames),
     )
 
