@@ -132,8 +132,9 @@ def scaling(rows: list[dict]) -> dict[str, float]:
 def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[str, float]:
     """Reads `count` clips through the loader; seconds on the clock and of all processors."""
     from perceiver_io.core.clip import ClipSpec
+    from perceiver_io.data.config import DataConfig
     from perceiver_io.data.loader import train_batches
-    from perceiver_io.data.sources import DataConfig, open_source
+    from perceiver_io.data.sources import open_source
 
     spec = ClipSpec()
     source = open_source(DataConfig(source='tfds', path=folder), 'train', spec, needs_label=True)
@@ -168,6 +169,7 @@ def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
     from perceiver_io.core.clip import ClipSpec
     from perceiver_io.data import prepared, rendered
     from perceiver_io.data.prepare import tfds_builders
+    from perceiver_io.data.records import Selection
 
     if clips is None:
         clips = (
@@ -187,7 +189,7 @@ def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
     )
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
     print(builder.summary())
-    records = prepared.open_prepared(folder, split='train', spec=ClipSpec()).records
+    records = prepared.open_prepared(folder, Selection("train", ClipSpec())).records
     media = [record.load() for record in records]
     for index, content in enumerate(media):
         (folder / f'{index:03}.mp4').write_bytes(content)

@@ -42,10 +42,11 @@ def read(folder: str, args: argparse.Namespace) -> list[dict]:
     from perceiver_io.core.clip import ClipSpec
     from perceiver_io.data import folder as folders
     from perceiver_io.data import loader, rendered
+    from perceiver_io.data.records import Selection
 
     root = rendered.render_folder(folder, train_clips=60, val_clips=1, size=32, seconds=1.0)
     spec = ClipSpec(frames=4, height=32, width=32)
-    source = folders.open_folder(root, split='train', spec=spec)
+    source = folders.open_folder(root, Selection('train', spec))
     batches = loader.train_batches(
         source, spec, batch_size=BATCH, seed=0, workers=args.workers, threads=args.threads
     )

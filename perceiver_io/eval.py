@@ -25,6 +25,7 @@ from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
 from perceiver_io.data import sources
+from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
 from perceiver_io.distributed import sharding
 from perceiver_io.distributed.processes import is_first
@@ -64,7 +65,7 @@ def define_flags() -> None:
     flags.DEFINE_integer('videos', 4, 'How many side-by-side videos to write.', lower_bound=0)
     keys = {
         field.name: config_dict.placeholder(str if field.default is None else type(field.default))
-        for field in dataclasses.fields(sources.DataConfig)
+        for field in dataclasses.fields(DataConfig)
     }
     config_flags.DEFINE_config_dict(
         'data', config_dict.create(**keys), "Overrides keys of the run's `data`."

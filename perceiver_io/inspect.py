@@ -22,7 +22,9 @@ from perceiver_io import cli
 from perceiver_io.core import files
 from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.core.errors import UsageError
+from perceiver_io.core.picks import spread
 from perceiver_io.data import sampling, sources
+from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
 from perceiver_io.media import contact_sheet, reader
 from perceiver_io.media.writer import MediaWriter
@@ -31,11 +33,11 @@ _BAR = 40  # characters
 _LISTED = 12  # classes in the printed list
 
 
-def main(_) -> None:
+def main(_: Sequence[str]) -> None:
     values = flags.FLAGS
     if values.dataset_dir and values.path:
         raise UsageError('--dataset_dir and --path exclude each other: set one of them')
-    config = sources.DataConfig(
+    config = DataConfig(
         source='tfds' if values.dataset_dir else 'folder' if values.path else 'rendered',
         path=values.dataset_dir or values.path or '',
         dataset=values.dataset,
@@ -64,7 +66,7 @@ def define_flags() -> None:
 
 
 def inspect(
-    config: sources.DataConfig,
+    config: DataConfig,
     split: str,
     output: str,
     *,
@@ -208,12 +210,6 @@ def write_clip(record: Record, path: pathlib.Path) -> None:
     ) as writer:
         for clip, real in reader.read_windows(record.load(), spec):
             writer.write(clip.video[:real], clip.audio[: real * spec.samples_per_frame])
-
-
-def spread(items: Sequence, count: int) -> list:
-    """At most `count` of the items, evenly from first to last."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[place] for place in places]
 
 
 if __name__ == '__main__':

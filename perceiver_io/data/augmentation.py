@@ -1,6 +1,6 @@
-"""Random changes of training clips, off by default. All are ours: the paper says nothing of any.
+"""Random changes of training clips, off by default and not in the paper.
 
-What is drawn holds for the whole clip, so that nothing flickers, and the sound is left alone.
+A change is drawn once for a clip and is the same in all its frames. The audio is not changed.
 """
 
 import dataclasses
@@ -8,7 +8,9 @@ import dataclasses
 import cv2
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # of R, G and B in grey (BT.601)
+from perceiver_io.core.luma import LUMA
+
+_LUMA = np.array(LUMA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Augmentation:
     colour_jitter: float = 0.0
 
     def __call__(self, video: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """uint8 [t, h, w, 3] to the same shape; `rng` decides what happens to it."""
+        """Changes uint8 [t, h, w, 3], in the way that `rng` decides."""
         if self.flip and rng.random() < 0.5:
             video = np.ascontiguousarray(video[:, :, ::-1])
         if self.colour_jitter:
@@ -37,7 +39,7 @@ class Augmentation:
 def jitter_colour(
     video: np.ndarray, brightness: float, contrast: float, saturation: float
 ) -> np.ndarray:
-    """Scales the colours of a clip: 1 leaves as it is, 0 takes away.
+    """Scales the colours of a clip: a factor of 1 changes nothing, 0 removes the property.
 
     Args:
         video: uint8 [t, h, w, 3].
@@ -50,7 +52,7 @@ def jitter_colour(
     """
     pixels = video.reshape(-1, 1, 3)
     grey = np.dot(cv2.mean(pixels)[:3], _LUMA) * brightness
-    # The three are one affine map of RGB, since a grey's own grey is itself.
+    # All three are one affine map of RGB, because the grey of a grey is itself.
     mix = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
     affine = np.column_stack([brightness * contrast * mix, np.full(3, grey * (1 - contrast))])
     return cv2.transform(pixels, affine).reshape(video.shape)

@@ -1,16 +1,17 @@
-"""From a source to batches, with Grain: what is read when, and what if it cannot be read.
+"""From a source to batches, with Grain: the order of the clips, and clips that cannot be read.
 
-An example is decided by the seed and by its place in one endless global sequence. Processes,
-worker processes and threads only divide that sequence among them, and resuming is starting at
-another place in it. So none of these changes what is trained on.
+An example depends only on the seed and on its place in one endless global sequence, and batch k is
+the k-th part of that sequence. Each process reads its rows of every batch, worker processes and
+threads share this work, and a run that resumes starts at a later place. None of these changes the
+batches.
 """
 
 import atexit
 import contextlib
 import functools
 import weakref
-from collections.abc import Generator, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import grain
 import numpy as np
@@ -23,8 +24,7 @@ from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.records import Record, Source
 from perceiver_io.media import reader
 
-_REASON_BYTES = 160
-_ATTEMPTS = 16  # clips tried for an example before giving up
+_ATTEMPTS = 16  # clips that are tried for an example before an error
 
 
 class Batch(NamedTuple):
@@ -32,11 +32,11 @@ class Batch(NamedTuple):
 
     Attributes:
         clip: video uint8 [b, t, h, w, 3], audio int16 [b, s, 1], label int32 [b].
-        mask: bool [b]; False where there is no clip but zeros. Always True in training.
+        mask: bool [b]; False where the clip is zeros, as padding. Always True in training.
         record: int32 [b], the index in `Source.records`; -1 for padding.
         start: float32 [b], where the window starts, in seconds.
-        failed: int32 [b], index of the record that belongs here but cannot be read; -1 if none.
-        reason: uint8 [b, 160], why it cannot be read: UTF-8, filled up with zeros.
+        failed: int32 [b], the record that belongs here but cannot be read; -1 if there is none.
+        reasons: for each record in `failed`, why it cannot be read. Only this process knows it.
     """
 
     clip: Clip
@@ -44,14 +44,14 @@ class Batch(NamedTuple):
     record: np.ndarray
     start: np.ndarray
     failed: np.ndarray
-    reason: np.ndarray
+    reasons: Mapping[int, str]
 
 
-Batches = Generator[Batch, None, None]
+Batches: TypeAlias = Generator[Batch, None, None]
 
 
 class _Example(NamedTuple):
-    """One line of a `Batch`."""
+    """One row of a `Batch`."""
 
     clip: Clip
     mask: bool
@@ -74,25 +74,25 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batches:
-    """Endless batches: every epoch all clips in another order, each with another random window.
+    """Endless batches: all clips in every epoch, each time in another order with other windows.
 
-    A clip that cannot be read is replaced by the next one in the source that can, and named in
-    `Batch.failed`. With `workers`, a script must keep what it does on import under
+    A clip that cannot be read is replaced by the next one in the source that can, and is named in
+    `Batch.failed`. With `workers`, a script must guard its statements by
     `if __name__ == '__main__':`, because worker processes import it. Threads and workers end when
-    the generator is closed, or no longer referred to.
+    the generator is closed or garbage collected.
 
     Args:
-        source: the clips; fewer than a batch will do.
+        source: the clips; they may be fewer than a batch.
         spec: the windows.
         batch_size: examples in a batch over all processes.
         seed: decides the orders, the windows and the augmentation; at least 0.
-        first_step: how many batches to leave out at the start.
-        augmentation: what changes the pictures at random; None for nothing.
+        first_step: how many batches to skip at the start.
+        augmentation: random changes of the video; None for none.
         workers: processes that read; 0 reads in this process.
-        threads: that read, in each worker.
-        process_index: which part of each batch to yield: the examples i of the global batch with
-            i % process_count == process_index.
-        process_count: into how many parts batches are divided.
+        threads: reading threads in each worker, or in this process.
+        process_index: which rows of each batch to yield: those from process_index * b on, for
+            b = batch_size / process_count.
+        process_count: how many processes share each batch.
 
     Raises:
         UserError: an argument does not fit the others; or, while iterating, too many clips in a
@@ -110,12 +110,8 @@ def train_batches(
             functools.partial(_random_example, source=source, spec=spec, augmentation=augmentation)
         )
     )
-    return _batches(
-        examples[first_step * batch_size + process_index :: process_count],
-        local_size,
-        workers,
-        threads,
-    )
+    examples = _own_rows(examples[first_step * batch_size :], batch_size, process_index, local_size)
+    return _batches(examples, local_size, workers, threads)
 
 
 def evaluation_batches(
@@ -130,41 +126,47 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batches:
-    """Every window of every clip once, over all processes; see `train_batches` for the arguments.
+    """Every window of every clip once, over all processes; for most arguments see `train_batches`.
 
-    The windows of a clip are `sampling.uniform_starts`. All processes yield equally many batches;
-    to that end the last ones are padded, with `mask` False. It is False too where a clip cannot be
-    read, which `Batch.failed` names.
+    The windows of a clip are those of `sampling.uniform_starts`. All processes yield equally many
+    batches; the last one is padded, with `mask` False. `mask` is also False where a clip cannot be
+    read, which is then named in `Batch.failed`.
+
+    Args:
+        windows: of each clip.
+        first_batch: how many batches to skip at the start.
     """
     local_size = _local_size(batch_size, process_index, process_count)
-    if windows < 1:
-        raise UserError(f'{windows=} must be at least 1')
+    if windows < 1 or first_batch < 0:
+        raise UserError(f'{windows=} must be at least 1, and {first_batch=} at least 0')
     batches = -(-len(source.records) * windows // batch_size)
     examples = grain.MapDataset.range(batches * batch_size).map(
         functools.partial(_fixed_example, source=source, spec=spec, windows=windows)
     )
-    examples = examples[first_batch * batch_size :]
-    return _batches(examples[process_index::process_count], local_size, workers, threads)
+    examples = _own_rows(
+        examples[first_batch * batch_size :], batch_size, process_index, local_size
+    )
+    return _batches(examples, local_size, workers, threads)
 
 
 def failures(batch: Batch, source: Source) -> list[tuple[str, str]]:
-    """(name, reason) of the clips that belong in this batch but cannot be read."""
+    """(name, reason) of the clips that belong in this part of a batch but cannot be read."""
     return [
-        (source.records[record].name, reason.tobytes().rstrip(b'\0').decode(errors='ignore'))
-        for record, reason in zip(batch.failed, batch.reason)
+        (source.records[record].name, batch.reasons[record])
+        for record in batch.failed.tolist()
         if record >= 0
     ]
 
 
 def why_unreadable(source: Source, record: int, spec: ClipSpec, windows: int = 1) -> str:
-    """Why a record that was named in `Batch.failed` cannot be read: it is read once more."""
+    """Why a record that another process named in `Batch.failed` cannot be read, by reading it."""
     failing = source.records[record]
     for start in sampling.uniform_starts(failing.seconds, spec, windows):
         try:
             _read(failing, start, spec)
         except (reader.UnreadableMedia, OSError) as error:
             return str(error)
-    return 'it could not be read, and now it can: evaluate again'
+    return 'it could not be read then, and can be read now: evaluate again'
 
 
 def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
@@ -175,16 +177,45 @@ def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
     return batch_size // process_count
 
 
+class _OwnRows(grain.MapDataset):
+    """A process's rows of every batch of a sequence of examples."""
+
+    def __init__(
+        self, examples: grain.MapDataset, batch_size: int, first_row: int, rows: int
+    ) -> None:
+        super().__init__(examples)
+        self._batch_size, self._first_row, self._rows = batch_size, first_row, rows
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * self._rows
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, row = divmod(index, self._rows)
+        return self._parent[batch * self._batch_size + self._first_row + row]
+
+
+def _own_rows(
+    examples: grain.MapDataset, batch_size: int, process_index: int, rows: int
+) -> grain.MapDataset:
+    if rows == batch_size:
+        return examples
+    return _OwnRows(examples, batch_size, process_index * rows, rows)
+
+
 def _batches(examples: grain.MapDataset, size: int, workers: int, threads: int) -> Batches:
     if workers < 0 or threads < 1:
         raise UserError(f'{workers=} must be at least 0, and {threads=} at least 1')
-    ahead = max(threads, -(-size // max(workers, 1)))  # all workers together read a batch ahead
+    ahead = max(
+        threads, -(-size // max(workers, 1))
+    )  # all workers together read a batch in advance
     dataset = examples.to_iter_dataset(grain.ReadOptions(threads, ahead))
     if workers:
-        if not flags.FLAGS.is_parsed():  # Grain hands some of its flags to the workers
+        if not flags.FLAGS.is_parsed():  # Grain passes some of its flags to the workers
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, ahead))
-    # Batched here and not before, so that all threads and workers share the work on each batch.
+    # Batched last, so that all threads and workers share the work on each batch.
     batches = _iterate(dataset.batch(size, batch_fn=_stack))
     _running.add(batches)
     return batches
@@ -195,12 +226,12 @@ def _iterate(dataset: grain.IterDataset) -> Batches:
         yield from iterator
 
 
-_running = weakref.WeakSet()
+_running: weakref.WeakSet[Batches] = weakref.WeakSet()
 
 
 @atexit.register
 def _close_all() -> None:
-    """Ends threads and workers while the interpreter is whole; by itself Grain does it too late."""
+    """Ends threads and workers before the interpreter shuts down; Grain itself does it too late."""
     for batches in list(_running):
         batches.close()
 
@@ -213,7 +244,7 @@ def _random_example(
     spec: ClipSpec,
     augmentation: Augmentation | None,
 ) -> _Example:
-    errors = []
+    errors: list[str] = []
     for attempt in range(min(_ATTEMPTS, len(source.records))):
         candidate = (index + attempt) % len(source.records)
         record = source.records[candidate]
@@ -258,21 +289,16 @@ def _zeros(spec: ClipSpec) -> Clip:
 
 
 def _stack(examples: Sequence[_Example]) -> Batch:
-    clips, masks, records, starts, failed, reasons = zip(*examples)
-    videos, audios, labels = zip(*clips)
-    reason = np.zeros((len(examples), _REASON_BYTES), np.uint8)
-    for line, text in zip(reason, reasons):
-        encoded = text.encode()[:_REASON_BYTES]
-        line[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+    videos, audios, labels = zip(*(example.clip for example in examples))
     return Batch(
         Clip(
             None if videos[0] is None else np.stack(videos),
             None if audios[0] is None else np.stack(audios),
             np.array(labels, np.int32),
         ),
-        mask=np.array(masks),
-        record=np.array(records, np.int32),
-        start=np.array(starts, np.float32),
-        failed=np.array(failed, np.int32),
-        reason=reason,
+        mask=np.array([example.mask for example in examples]),
+        record=np.array([example.record for example in examples], np.int32),
+        start=np.array([example.start for example in examples], np.float32),
+        failed=np.array([example.failed for example in examples], np.int32),
+        reasons={each.failed: each.reason for each in examples if each.failed >= 0},
     )

@@ -1,103 +1,90 @@
-"""A dataset that `prepare` or `tfds build` wrote, as a source of clips. TensorFlow is not needed.
+"""A dataset that `prepare` or `tfds build` wrote, as a source of clips, without TensorFlow.
 
-Beside its shards lie `index_<split>.npz`, the arrays `name`, `label`, `seconds` and `has_audio` in
-the order of the records: what is in half a terabyte is known without reading it.
+Its folder also holds `index_<split>.npz`, the arrays `name`, `label`, `seconds` and `has_audio` in
+the order of the records, so that the clips are known without reading the shards.
 """
 
 import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.errors import UserError
 from perceiver_io.data.records import (
     Record,
+    Selection,
     Source,
-    check_missing_audio,
     choose_classes,
     in_fraction,
     none_usable,
-    unusable,
 )
 from perceiver_io.media.reader import UnreadableMedia
 
-_INFO = 'dataset_info.json'  # TFDS writes one into the folder of every dataset
+_INFO = 'dataset_info.json'  # TFDS writes this file into the folder of every dataset
 
 
-def open_prepared(
-    root: str | os.PathLike,
-    *,
-    split: str,
-    dataset: str = '',
-    spec: ClipSpec,
-    classes: Sequence[str] | None = None,
-    only: Sequence[str] = (),
-    fraction: float = 1.0,
-    missing_audio: str = 'silence',
-    needs_label: bool = True,
-) -> Source:
-    """Opens a split. The arguments that are not named here are those of `folder.open_folder`.
+def open_prepared(root: str | os.PathLike[str], selection: Selection, dataset: str = '') -> Source:
+    """Opens a split.
 
     Args:
         root: the folder given to `prepare` as `--dataset_dir`.
-        split: as the dataset names it.
+        selection: which clips are used; its default classes are those of the dataset.
         dataset: which one below `root`, as `NAME` or `NAME/CONFIG/VERSION`; see `find_dataset`.
-        spec: the windows that will be read.
-        classes: the class of each index. By default those of the dataset.
 
     Raises:
-        UserError: there is no such dataset or split, or nothing in it to use; says what to change.
+        UserError: there is no such dataset or split, or none of its clips can be used; says what to
+            change.
     """
-    check_missing_audio(missing_audio)
     folder = find_dataset(root, dataset)
     builder = tfds.builder_from_directory(folder)
+    split = selection.split
     if split not in builder.info.splits:
         raise UserError(
             f'{folder} has no {split=}: choose one of {", ".join(sorted(builder.info.splits))}'
         )
     index = _Index.load(folder, split)
     own = builder.info.features['label'].names
-    classes = choose_classes(own, classes, only)
+    classes = choose_classes(own, selection.classes, selection.only)
     new_label = {name: label for label, name in enumerate(classes)}
     new_labels = np.array([new_label.get(name, -1) for name in own] + [-1], np.int32)
-    labels = new_labels[index.label]  # the place before the first is the last: -1 stays -1
+    labels = new_labels[index.label]  # -1 is the last element, and stays -1
 
-    chosen = np.isin(index.label, [own.index(name) for name in only or own] + [-1] * (not only))
-    if fraction < 1:
-        chosen &= [in_fraction(name.decode(), fraction) for name in index.name]
+    only = selection.only
+    wanted = [own.index(name) for name in only or own] + [-1] * (not only)
+    chosen = np.isin(index.label, wanted)
+    if selection.fraction < 1:
+        chosen &= [in_fraction(name.decode(), selection.fraction) for name in index.name]
     rows, skipped = [], []
-    for row in np.flatnonzero(chosen):
-        reason = (
-            'it has no label'
-            if needs_label and labels[row] < 0
-            else unusable(
-                True, bool(index.has_audio[row]), float(index.seconds[row]), spec, missing_audio
+    for row in np.flatnonzero(chosen).tolist():
+        if selection.needs_label and labels[row] < 0:
+            reason: str | None = 'it has no label'
+        else:
+            reason = selection.why_unusable(
+                True, bool(index.has_audio[row]), float(index.seconds[row])
             )
-        )
         if reason:
             skipped.append((index.name[row].decode(), reason))
         else:
             rows.append(row)
     if not rows:
         raise none_usable(f'the split {split!r} of {folder}', skipped)
-    rows = np.array(rows, np.int32)
-    return Source(StoredClips(folder, split, rows, labels[rows]), classes, tuple(skipped))
+    places = np.array(rows, np.int32)
+    return Source(StoredClips(folder, split, places, labels[places]), classes, tuple(skipped))
 
 
-def class_names(root: str | os.PathLike, dataset: str = '') -> list[str]:
+def class_names(root: str | os.PathLike[str], dataset: str = '') -> list[str]:
     """The classes of the dataset, by index."""
     return tfds.builder_from_directory(find_dataset(root, dataset)).info.features['label'].names
 
 
-def find_dataset(root: str | os.PathLike, dataset: str = '') -> pathlib.Path:
+def find_dataset(root: str | os.PathLike[str], dataset: str = '') -> pathlib.Path:
     """The folder of the dataset below `root` / `dataset`; UserError if there is none.
 
-    Of a dataset that was prepared twice, transcoded and with the original files, the former counts.
+    If a dataset was prepared both transcoded and with the original files, the former is chosen.
     """
     root = pathlib.Path(root).expanduser()
     found = sorted(info.parent for info in (root / dataset).rglob(_INFO))
@@ -121,18 +108,20 @@ def find_dataset(root: str | os.PathLike, dataset: str = '') -> pathlib.Path:
 
 
 class StoredClips(Sequence[Record]):
-    """Records of a prepared split, each made when it is asked for.
+    """Records of a prepared split, each created when it is asked for.
 
-    What goes to a worker process is where the dataset is and which rows of it are meant.
+    Pickling stores the folder of the dataset and the rows of the split, not the records.
 
     Args:
         folder: of the dataset.
-        split: of it.
+        split: the name of the split.
         rows: int32 [number of records], places in the split.
-        labels: int32 of the same shape, the class of each.
+        labels: int32 [number of records], the class of each.
     """
 
-    def __init__(self, folder: pathlib.Path, split: str, rows: np.ndarray, labels: np.ndarray):
+    def __init__(
+        self, folder: pathlib.Path, split: str, rows: np.ndarray, labels: np.ndarray
+    ) -> None:
         self._folder, self._split, self._rows, self._labels = folder, split, rows, labels
         self._index = _Index.load(folder, split)
         self._media = tfds.builder_from_directory(folder).as_data_source(split)
@@ -145,7 +134,13 @@ class StoredClips(Sequence[Record]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, place):
+    @overload
+    def __getitem__(self, place: int) -> Record: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> 'StoredClips': ...
+
+    def __getitem__(self, place: int | slice) -> 'Record | StoredClips':
         if isinstance(place, slice):
             return StoredClips(self._folder, self._split, self._rows[place], self._labels[place])
         row = int(self._rows[place])
@@ -158,13 +153,13 @@ class StoredClips(Sequence[Record]):
             bool(index.has_audio[row]),
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type['StoredClips'], tuple[Any, ...]]:
         return StoredClips, (self._folder, self._split, self._rows, self._labels)
 
 
 @dataclasses.dataclass(frozen=True)
 class _StoredClip:
-    """One example's media file."""
+    """The media file of one example."""
 
     media: Sequence
     row: int
@@ -172,12 +167,12 @@ class _StoredClip:
     def read(self) -> bytes:
         try:
             return bytes(self.media[self.row]['media'])
-        except Exception as error:  # array_record and TFDS raise whatever they like
+        except Exception as error:  # array_record and TFDS raise many types
             raise UnreadableMedia(f'its dataset cannot be read there: {error}') from error
 
 
 class _Index(NamedTuple):
-    """What is known of each record: name (bytes, UTF-8), label, seconds, has_audio; [n] each."""
+    """Arrays [n] with an element for each record; names are bytes in UTF-8."""
 
     name: np.ndarray
     label: np.ndarray

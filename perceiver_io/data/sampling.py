@@ -1,8 +1,7 @@
-"""Where in a clip a window starts. All starts are in seconds, and all choices are ours.
+"""Where in a clip windows start, in seconds. The paper does not say how it chooses them.
 
-Starts lie on the grid of the output's frames. Where a clip has that frame rate, as prepared ones
-have, a window then shows each of its pictures when it appears, and not up to a frame later than
-its sound.
+Starts are multiples of the output's frame period. In a clip of that frame rate, as prepared ones
+are, a window then shows each frame when it appears, and not up to a frame later than its audio.
 """
 
 import math
@@ -14,12 +13,12 @@ from perceiver_io.core.errors import UserError
 
 
 def fits(seconds: float, spec: ClipSpec) -> bool:
-    """Whether `seconds` of picture hold a window; half a frame may lack, as readers repeat it."""
+    """Whether a clip is long enough for a window; half a frame may be missing."""
     return seconds > spec.seconds - 0.5 / spec.frame_rate
 
 
 def random_start(rng: np.random.Generator, seconds: float, spec: ClipSpec) -> float:
-    """A start drawn evenly from all that keep the window inside a clip of `seconds`."""
+    """A start drawn evenly from those that keep the window inside a clip of `seconds`."""
     return int(rng.integers(_latest_frame(seconds, spec) + 1)) / spec.frame_rate
 
 
@@ -48,4 +47,4 @@ def _latest_frame(seconds: float, spec: ClipSpec) -> int:
             f'{spec.seconds:.2f} s: leave it out, or set fewer frames'
         )
     lead = (seconds - spec.seconds) * spec.frame_rate
-    return max(0, math.floor(lead + 1e-6))  # of a float just below a whole number too
+    return max(0, math.floor(lead + 1e-6))  # also where rounding left it just below a whole number

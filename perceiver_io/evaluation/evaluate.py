@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import loader
+from perceiver_io.data.config import DataConfig
 from perceiver_io.data.loader import Batch
 from perceiver_io.data.records import Record, Source
-from perceiver_io.data.sources import DataConfig
 from perceiver_io.distributed import sharding
 from perceiver_io.evaluation.results import Evaluation, ShownWindow
 from perceiver_io.evaluation.rows import ClipRow, RowCollector, statistics_of

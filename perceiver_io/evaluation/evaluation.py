@@ -108,14 +108,15 @@ def evaluate(
         progress: wraps the batches, to show how far it is.
     """
     measured, infos = [], []
+    reasons: dict[int, str] = {}
     for batch in progress(batches):
         info = {
             'mask': batch.mask,
             'record': batch.record,
             'label': batch.clip.label,
             'failed': batch.failed,
-            'reason': batch.reason,
         }
+        reasons |= batch.reasons
         info = put_examples(info, mesh)
         measures, info = jax.device_get(eval_step(params, put_clip(batch.clip, mesh), info))
         measured.append(measures)
@@ -123,7 +124,7 @@ def evaluate(
     if not infos:
         raise UserError('there is nothing to evaluate: no batches')
     join = lambda trees: jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)  # noqa: E731
-    return _summarise(join(measured), join(infos), names, classes, weights)
+    return _summarise(join(measured), join(infos), reasons, names, classes, weights)
 
 
 def _measure(output: Output, clip: Clip) -> dict[str, jax.Array]:
@@ -161,10 +162,10 @@ def _mean(x: jax.Array) -> jax.Array:
     return x.mean(axis=tuple(range(1, x.ndim)))
 
 
-def _summarise(measures, info, names, classes, weights) -> Evaluation:
+def _summarise(measures, info, known, names, classes, weights) -> Evaluation:
     reasons = {
-        names[record]: bytes(reason).rstrip(b'\0').decode(errors='ignore')
-        for record, reason in zip(info['failed'], info['reason'])
+        names[record]: known.get(record, 'another process could not read it')
+        for record in info['failed'].tolist()
         if record >= 0
     }
     kept = info['mask'] & ~np.isin(info['record'], info['failed'])  # all windows of a clip or none

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from perceiver_io.core.clip import Array, Clip, ClipSpec
+from perceiver_io.core.picks import spread
 
 CAPTIONS = ('original, left ear', 'reconstruction, right ear')
 
@@ -75,7 +76,7 @@ def strip(original: Array, reconstruction: Array, frames: int = 8) -> np.ndarray
     Returns:
         uint8 [2 panels high, `frames` panels wide, 3].
     """
-    chosen = np.linspace(0, len(original) - 1, min(frames, len(original))).round().astype(int)
+    chosen = spread(range(len(original)), frames)
     height, width = original.shape[1:3]
     size = _enlarged(height, width, _STRIP)
     rows = [

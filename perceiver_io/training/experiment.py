@@ -11,7 +11,7 @@ from typing import Any
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.config_values import build
 from perceiver_io.core.errors import UserError
-from perceiver_io.data.sources import DataConfig
+from perceiver_io.data.config import DataConfig
 from perceiver_io.distributed.sharding import MeshConfig
 from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.models.autoencoder import AutoencoderConfig

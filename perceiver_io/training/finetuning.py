@@ -27,7 +27,7 @@ from perceiver_io.core import files
 from perceiver_io.core.config_values import build, typed
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import sources
-from perceiver_io.data.sources import DataConfig
+from perceiver_io.data.config import DataConfig
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.models.modalities import Readout
 from perceiver_io.training import run_folder

@@ -5,6 +5,7 @@ import pytest
 
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data import folder, rendered
+from perceiver_io.data.records import Selection
 from perceiver_io.media import writer
 
 SPEC = ClipSpec(frames=4, height=16, width=16)  # 0.16 s
@@ -31,9 +32,8 @@ def clips(tmp_path_factory):
 def open_csv(clips, tmp_path):
     def open_csv(text, split='train', spec=SPEC, **arguments):
         (tmp_path / 'some.csv').write_text(text, encoding='utf-8')
-        return folder.open_folder(
-            clips, split=split, csv=tmp_path / 'some.csv', spec=spec, progress=False, **arguments
-        )
+        selection = Selection(split, spec, **arguments)
+        return folder.open_folder(clips, selection, csv=tmp_path / 'some.csv', progress=False)
 
     return open_csv
 
@@ -63,7 +63,7 @@ def test_names_and_labels_with_commas_quotes_and_a_byte_order_mark(open_csv):
 
 def test_csv_beside_the_clips_is_the_default(clips):
     (clips / 'labels.csv').write_text('file,label,split\na.mp4,x,val\n')
-    source = folder.open_folder(str(clips), split='validation', spec=SPEC, progress=False)
+    source = folder.open_folder(str(clips), Selection('validation', SPEC), progress=False)
     assert names(source) == ['a.mp4']
 
 
@@ -113,7 +113,7 @@ def test_useless_files_are_skipped_with_a_reason(open_csv):
     reasons = dict(source.skipped)
     assert list(reasons) == bad
     assert reasons['short.mp4'] == 'it lasts 0.12 s, less than a window of 0.16 s'
-    assert reasons['sound.mp4'] == 'it has no picture'
+    assert reasons['sound.mp4'] == 'it has no video'
     assert all(reason and '\n' not in reason for reason in reasons.values())
 
 
@@ -121,8 +121,8 @@ def test_missing_audio(open_csv):
     text = 'file,label,split\nquiet.mp4,x,train\na.mp4,x,train\n'
     assert [record.has_audio for record in open_csv(text).records] == [False, True]
     source = open_csv(text, missing_audio='skip')
-    assert source.skipped == (('quiet.mp4', 'it has no sound'),)
-    # Where no sound is asked for, none is missed; where no picture is, sound is all there is.
+    assert source.skipped == (('quiet.mp4', 'it has no audio'),)
+    # Where no audio is asked for, none is missed; where no video is, sound is all there is.
     video_only = open_csv(text, spec=ClipSpec(frames=4, audio=False), missing_audio='skip')
     assert names(video_only) == ['quiet.mp4', 'a.mp4']
     audio_only = open_csv(text + 'sound.mp4,x,train\n', spec=ClipSpec(frames=4, video=False))
@@ -159,9 +159,9 @@ def test_errors_in_the_csv(open_csv, text, message):
 def test_errors_in_the_arguments(clips, open_csv, tmp_path):
     text = 'file,label,split\na.mp4,x,train\n'
     with pytest.raises(ValueError, match='no folder'):
-        folder.open_folder(tmp_path / 'none', split='train', spec=SPEC)
+        folder.open_folder(tmp_path / 'none', Selection('train', SPEC))
     with pytest.raises(ValueError, match='no CSV .*none.csv'):
-        folder.open_folder(clips, split='train', csv='none.csv', spec=SPEC)
+        folder.open_folder(clips, Selection('train', SPEC), csv='none.csv')
     with pytest.raises(ValueError, match="split='dev' must be one of train, val, test"):
         open_csv(text, 'dev')
     with pytest.raises(ValueError, match="missing_audio='zero'"):
@@ -170,15 +170,15 @@ def test_errors_in_the_arguments(clips, open_csv, tmp_path):
         open_csv(text, classes=['x', 'x'])
     (tmp_path / 'latin.csv').write_bytes('file,label\na.mp4,caf\xe9\n'.encode('latin-1'))
     with pytest.raises(ValueError, match='not a CSV in UTF-8'):
-        folder.open_folder(clips, split='train', csv=tmp_path / 'latin.csv', spec=SPEC)
+        folder.open_folder(clips, Selection('train', SPEC), csv=tmp_path / 'latin.csv')
 
 
 def test_rendered_folder(tmp_path):
     root = rendered.render_folder(
         tmp_path, train_clips=7, val_clips=2, size=16, seconds=0.4, progress=False
     )
-    train = folder.open_folder(root, split='train', spec=SPEC, progress=False)
-    val = folder.open_folder(root, split='val', spec=SPEC, progress=False)
+    train = folder.open_folder(root, Selection('train', SPEC), progress=False)
+    val = folder.open_folder(root, Selection('val', SPEC), progress=False)
     assert train.classes == val.classes == tuple(sorted(rendered.CLASSES))
     assert len(train.records) == 7 and len(val.records) == 2
     assert not train.skipped and not val.skipped
@@ -189,7 +189,7 @@ def test_real_clips(shared_clips, csv):
     csv = shared_clips / 'kinetics_labels.csv' if csv == 'absolute' else csv
     sources = [
         folder.open_folder(
-            shared_clips / 'real', split=split, csv=csv, spec=ClipSpec(), progress=False
+            shared_clips / 'real', Selection(split, ClipSpec()), csv=csv, progress=False
         )
         for split in ('train', 'val')
     ]

@@ -13,6 +13,7 @@ import pytest
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data import folder, loader, rendered, sampling
 from perceiver_io.data.augmentation import Augmentation
+from perceiver_io.data.records import Selection
 from perceiver_io.media import reader
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ def root(tmp_path_factory):
 @pytest.fixture(scope='module')
 def source(root):
     """Ten clips."""
-    return folder.open_folder(root, split='train', spec=SPEC, progress=False)
+    return folder.open_folder(root, Selection('train', SPEC), progress=False)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def break_clips(root, tmp_path):
     def break_clips(*indices):
         copy = tmp_path / 'copy'
         shutil.copytree(root, copy, dirs_exist_ok=True)
-        source = folder.open_folder(copy, split='train', spec=SPEC, progress=False)
+        source = folder.open_folder(copy, Selection('train', SPEC), progress=False)
         for index in indices:
             pathlib.Path(source.records[index].media).write_bytes(b'spoilt')
         return source
@@ -64,13 +65,13 @@ def evaluate(source, spec=SPEC, batch_size=4, **arguments):
 
 
 def examples(batches):
-    """Each example as (video, audio, label, mask, record, start, failed, reason)."""
-    return [example for batch in batches for example in zip(*batch.clip, *batch[1:])]
+    """Each example as (video, audio, label, mask, record, start, failed)."""
+    return [example for batch in batches for example in zip(*batch.clip, *batch[1:5])]
 
 
-def interleave(parts):
+def joined(parts):
     """The examples of all processes, in the order of the global batches."""
-    return [example for group in zip(*map(examples, parts), strict=True) for example in group]
+    return examples(batch for group in zip(*parts, strict=True) for batch in group)
 
 
 def assert_same(one, other):
@@ -86,14 +87,8 @@ def test_a_batch(source):
     assert video.shape == (4, 4, 16, 16, 3) and video.dtype == np.uint8
     assert audio.shape == (4, 7_680, 1) and audio.dtype == np.int16
     assert label.shape == (4,) and label.dtype == np.int32
-    assert [array.dtype for array in batch[1:]] == [
-        np.bool_,
-        np.int32,
-        np.float32,
-        np.int32,
-        np.uint8,
-    ]
-    assert batch.mask.all() and (batch.failed == -1).all() and not batch.reason.any()
+    assert [array.dtype for array in batch[1:5]] == [np.bool_, np.int32, np.float32, np.int32]
+    assert batch.mask.all() and (batch.failed == -1).all() and not batch.reasons
     assert loader.failures(batch, source) == []
 
 
@@ -138,7 +133,9 @@ def test_processes_divide_the_global_batches(source):
             for i in range(count)
         ]
         assert len(parts[0][0].mask) == 4 // count
-        assert_same(whole, interleave(parts))
+        assert_same(whole, joined(parts))
+    part = train(source, 6, first_step=1, process_index=1, process_count=2, workers=2, threads=2)
+    assert_same(examples(part), [row for k in range(6) for row in whole[4 * k + 2 : 4 * k + 4]])
 
 
 def test_every_epoch_has_every_clip_once_in_another_order_with_other_windows(source):
@@ -175,14 +172,14 @@ def test_evaluation_has_every_window_once(source, process_count, windows):
     ]
     assert {len(part) for part in parts} == {-(-10 * windows // 4)}
     assert {batch.mask.shape for part in parts for batch in part} == {(4 // process_count,)}
-    everything = interleave(parts)
+    everything = joined(parts)
     real = [(index, start) for _, _, _, mask, index, start, *_ in everything if mask]
     assert real == [
         (index, np.float32(start))
         for index, record in enumerate(source.records)
         for start in sampling.uniform_starts(record.seconds, SPEC, windows)
     ]
-    for video, audio, label, mask, index, _, failed, _ in everything[len(real) :]:
+    for video, audio, label, mask, index, _, failed in everything[len(real) :]:
         assert not mask and not video.any() and not audio.any()
         assert label == index == failed == -1
 
@@ -218,7 +215,7 @@ def test_a_bad_clip_is_replaced_in_training(source, break_clips, bad):
             assert_same([before], [after])
             continue
         seen += 1
-        _, _, label, mask, index, start, failed, _ = after
+        _, _, label, mask, index, start, failed = after
         assert mask and failed == before[4]
         assert index == next(i % 10 for i in range(failed + 1, 20) if i % 10 not in bad)
         assert label == source.records[index].label
@@ -237,7 +234,7 @@ def test_a_bad_clip_is_masked_in_evaluation(source, break_clips):
         if before[4] not in (4, 6):
             assert_same([before], [after])
             continue
-        video, _, label, mask, index, _, failed, _ = after
+        video, _, label, mask, index, _, failed = after
         assert not mask and not video.any() and label == -1
         assert index == failed == before[4]
     named = [failure for batch in broken for failure in loader.failures(batch, spoilt)]
@@ -253,13 +250,20 @@ def test_no_clip_can_be_read(source, break_clips):
     assert not any(batch.mask.any() for batch in evaluate(spoilt))
 
 
-def test_reasons_of_any_length(source, monkeypatch):
-    def fail(path, start, spec):
-        raise reader.UnreadableMedia('é' * 79 + 'xéé')  # byte 160 splits a letter
-
-    monkeypatch.setattr(reader, 'read_window', fail)
-    [batch, *_] = evaluate(source)
-    assert loader.failures(batch, source)[0] == (source.records[0].name, 'é' * 79 + 'x')
+@pytest.mark.parametrize('workers', [0, 1])
+def test_reasons_stay_with_the_process_that_reads(source, break_clips, workers):
+    spoilt = break_clips(4)
+    parts = [
+        evaluate(spoilt, process_index=index, process_count=2, workers=workers)
+        for index in range(2)
+    ]
+    named = [
+        [failure for batch in part for failure in loader.failures(batch, spoilt)] for part in parts
+    ]
+    why = loader.why_unreadable(spoilt, 4, SPEC)
+    assert 'damaged' in why
+    assert named == [[(source.records[4].name, why)], []]  # row 0 of batch 1
+    assert 'can be read now' in loader.why_unreadable(source, 4, SPEC)
 
 
 SCRIPT = """
@@ -310,9 +314,10 @@ def test_wrong_arguments(source, wrong, message):
         train(source, 1, **wrong)
 
 
-def test_wrong_windows(source):
-    with pytest.raises(ValueError, match='windows=0'):
-        evaluate(source, windows=0)
+@pytest.mark.parametrize('wrong', [{'windows': 0}, {'first_batch': -1}])
+def test_wrong_arguments_of_an_evaluation(source, wrong):
+    with pytest.raises(ValueError, match=f'{next(iter(wrong))}={next(iter(wrong.values()))}'):
+        evaluate(source, **wrong)
 
 
 def test_windows_lie_inside_the_clip():
@@ -332,8 +337,7 @@ def test_windows_lie_inside_the_clip():
 def test_real_clips(shared_clips):
     source = folder.open_folder(
         shared_clips / 'real',
-        split='train',
-        spec=ClipSpec(),
+        Selection('train', ClipSpec()),
         csv='../kinetics_labels.csv',
         progress=False,
     )

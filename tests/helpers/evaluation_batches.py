@@ -40,7 +40,7 @@ def batch_of(*lines: tuple[int, int, int, int], failed: tuple[int, ...] = ()) ->
         record=records,
         start=np.zeros(len(lines), np.float32),
         failed=np.where(broken, records, -1).astype(np.int32),
-        reason=np.zeros((len(lines), 160), np.uint8),
+        reasons={int(record): 'it is damaged' for record in records[broken]},
     )
     return Batch(**{name: values[name] for name in Batch._fields})
 

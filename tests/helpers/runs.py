@@ -14,7 +14,7 @@ from helpers.golden_files import random_parameters
 
 from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.data import rendered
-from perceiver_io.data.sources import DataConfig
+from perceiver_io.data.config import DataConfig
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment

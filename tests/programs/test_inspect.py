@@ -14,7 +14,8 @@ from PIL import Image
 
 from perceiver_io import inspect
 from perceiver_io.core.clip import Clip
-from perceiver_io.data import rendered, sources
+from perceiver_io.data import rendered
+from perceiver_io.data.config import DataConfig
 from perceiver_io.media import contact_sheet
 from perceiver_io.media.reader import UnreadableMedia
 
@@ -86,7 +87,7 @@ def test_clips_of_one_name_and_one_that_is_damaged_later_on(files, tmp_path, mon
         write_clip(record, path)
 
     monkeypatch.setattr(inspect, 'write_clip', damaged)
-    config = sources.DataConfig(source='folder', path=str(tmp_path))
+    config = DataConfig(source='folder', path=str(tmp_path))
     inspect.inspect(config, 'train', str(tmp_path / 'out'))
     assert len(list((tmp_path / 'out').glob('*x.mp4'))) == 2
 
