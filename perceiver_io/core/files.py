@@ -80,9 +80,8 @@ def write_csv(
         return f'{value:.6g}' if isinstance(value, float | np.floating) else value
 
     text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(rows[0]) if columns is None else columns, lineterminator='\n'
-    )
+    header = list(rows[0]) if columns is None else columns
+    writer = csv.DictWriter(text, header, lineterminator='\n')
     writer.writeheader()
     writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
     write_text(path, text.getvalue())

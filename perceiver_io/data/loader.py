@@ -209,7 +209,7 @@ def _batches(examples: grain.MapDataset, size: int, workers: int, threads: int) 
         raise UserError(f'{workers=} must be at least 0, and {threads=} at least 1')
     ahead = max(
         threads, -(-size // max(workers, 1))
-    )  # all workers together read a batch in advance
+    )  # of all workers, a batch
     dataset = examples.to_iter_dataset(grain.ReadOptions(threads, ahead))
     if workers:
         if not flags.FLAGS.is_parsed():  # Grain passes some of its flags to the workers

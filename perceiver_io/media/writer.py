@@ -1,15 +1,20 @@
-"""Pictures and sound to MP4 files (H.264 and AAC, through PyAV). The only writer of media files."""
+"""Video and audio to MP4 files (H.264 and AAC, through PyAV). The only writer of media files."""
 
+import contextlib
 import dataclasses
 import fractions
 import os
 import pathlib
-from typing import Self
+import types
+from typing import Self, TypeVar
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.stream import VideoStream
 
+from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
 
 _AAC_RATES = (
@@ -30,16 +35,16 @@ _AAC_RATES = (
 
 @dataclasses.dataclass(frozen=True)
 class H264:
-    """How x264 compresses the picture. The defaults, ours, are for files to look at.
+    """How x264 compresses the video. The defaults are for files to look at.
 
     Attributes:
-        crf: constant rate factor; 0 loses only colour resolution, 51 is worst.
-        preset: x264's name of how much time it may take.
-        tune: x264's name of what to favour; None for nothing.
-        key_interval: frames from one key frame to the next; None for those of a second, which is
-            cheap to seek in.
+        crf: constant rate factor, 0 to 51; 0 loses only colour resolution, 51 is the worst.
+        preset: name of an x264 preset, which trades time for size.
+        tune: name of an x264 tuning; None for none.
+        key_interval: frames from one key frame to the next; None for a second, which makes seeking
+            cheap.
         b_frames: how many frames in a row may refer to later ones; None for the preset's choice.
-        threads: 0 for x264's choice, 1 for bytes that do not depend on the machine's cores.
+        threads: 0 for x264's choice, 1 for bytes that do not depend on the number of cores.
     """
 
     crf: int = 18
@@ -53,21 +58,21 @@ class H264:
 class MediaWriter:
     """Writes an MP4 file piece by piece: `with MediaWriter(path, …) as writer: writer.write(…)`.
 
-    The first frame and the first sample are shown at the same instant, and each stream runs on at
-    its own rate. The file gets its name only when everything is in it: until then, and for ever if
-    the program dies, it lies beside its target as a hidden `.NAME.PID.part`.
+    Both streams start at the same instant, and each continues at its own rate. The file gets its
+    name when it is complete. Until then it is beside its target as `.NAME.*.part`, where it stays
+    if the program is killed.
 
     Args:
         path: the target, which is replaced if it exists. Its folder must exist.
-        width: of the frames in pixels, or None for a file without picture.
-        height: of the frames in pixels, or None for a file without picture. H.264 needs even sizes:
-            an odd one gains a copy of the last column or row.
+        width: of the frames in pixels, or None for a file without video.
+        height: of the frames in pixels, or None for a file without video. H.264 needs even sizes:
+            an odd one is padded by a copy of the last column or row.
         frame_rate: frames per second.
-        sample_rate: samples per second, or None for a file without sound. One that AAC does not
-            know is resampled to the next that it does.
-        channels: of the sound, 1 or 2.
-        h264: how the picture is compressed.
-        audio_bit_rate: bits per second of AAC. 128,000 is ours.
+        sample_rate: samples per second, or None for a file without audio. A rate that AAC does not
+            have is resampled to the next higher one that it has.
+        channels: of the audio, 1 or 2.
+        h264: how the video is compressed.
+        audio_bit_rate: bits per second of AAC.
 
     Raises:
         OSError: the file cannot be created.
@@ -76,7 +81,7 @@ class MediaWriter:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         *,
         width: int | None = None,
         height: int | None = None,
@@ -85,37 +90,37 @@ class MediaWriter:
         channels: int = 1,
         h264: H264 = H264(),
         audio_bit_rate: int = 128_000,
-    ):
+    ) -> None:
         if (width is None) != (height is None):
             raise UserError(f'{width=} and {height=} must both be set, or neither')
         if width is None and sample_rate is None:
-            raise UserError('a file needs picture or sound: set width and height, or sample_rate')
+            raise UserError('a file needs video or audio: set width and height, or sample_rate')
         if channels not in (1, 2):
             raise UserError(f'{channels=} must be 1 or 2')
-        self._path = pathlib.Path(path)
-        self._temporary = self._path.with_name(f'.{self._path.name}.{os.getpid()}.part')
         self._frame_shape = (height, width, 3)
         self._channels = channels
         self._frames = 0
         self._samples = 0
         self._reformatter = VideoReformatter()  # kept, since setting one up costs more than a frame
-        # A Python file, because FFmpeg reads a name such as `a:b.mp4` as protocol and address.
-        self._file = open(self._temporary, 'wb')
-        try:
-            self._container = av.open(self._file, 'w', format='mp4')
-            self._video = self._audio = None
-            if width is not None:
+        self._video: VideoStream | None = None
+        self._audio: AudioStream | None = None
+        with contextlib.ExitStack() as stack:
+            partial = stack.enter_context(files.written_whole(pathlib.Path(path)))
+            # A Python file, because FFmpeg takes a name such as `a:b.mp4` for an address.
+            file = stack.enter_context(open(partial, 'wb'))
+            self._container = av.open(file, 'w', format='mp4')
+            if width is not None and height is not None:
                 self._video = self._add_video(width, height, frame_rate, h264)
             if sample_rate is not None:
                 self._sample_rate = sample_rate
                 self._audio = self._add_audio(sample_rate, audio_bit_rate)
-        except BaseException:
-            self._discard()
-            raise
+            self._stack = stack.pop_all()
 
-    def _add_video(self, width, height, frame_rate, h264):
-        rate = fractions.Fraction(frame_rate).limit_denominator(1001)
-        # Without mbtree the same frames give the same bytes; on small ones x264 varies otherwise.
+    def _add_video(
+        self, width: int, height: int, frame_rate: float | fractions.Fraction, h264: H264
+    ) -> VideoStream:
+        self._frame_rate = rate = fractions.Fraction(frame_rate).limit_denominator(1001)
+        # With mbtree, x264 may compress the same small frames to other bytes each time.
         options = {'crf': str(h264.crf), 'preset': h264.preset, 'x264-params': 'mbtree=0'}
         if h264.tune is not None:
             options['tune'] = h264.tune
@@ -129,7 +134,7 @@ class MediaWriter:
         stream.colorspace, stream.color_range = Colorspace.ITU709, ColorRange.MPEG
         return stream
 
-    def _add_audio(self, sample_rate, bit_rate):
+    def _add_audio(self, sample_rate: int, bit_rate: int) -> AudioStream:
         # AAC knows only these rates; PyAV resamples what is written to the one that is opened.
         rate = next((rate for rate in _AAC_RATES if rate >= sample_rate), _AAC_RATES[-1])
         stream = self._container.add_stream(
@@ -140,22 +145,22 @@ class MediaWriter:
         return stream
 
     def write(self, video: np.ndarray | None = None, audio: np.ndarray | None = None) -> None:
-        """Appends frames and samples; give both about equally far, so that little is held back.
+        """Appends frames and samples; both should cover about the same time, to keep memory low.
 
         Args:
             video: uint8 [t, h, w, 3], or None.
             audio: int16 [s, channels], or None.
         """
         if video is not None:
-            _check('video', video, self._video, np.uint8, self._frame_shape)
+            stream = _check('video', video, self._video, np.uint8, self._frame_shape)
             for image in video:
-                self._container.mux(self._video.encode(self._video_frame(image)))
+                self._container.mux(stream.encode(self._video_frame(image)))
         if audio is not None:
-            _check('audio', audio, self._audio, np.int16, (self._channels,))
+            sound = _check('audio', audio, self._audio, np.int16, (self._channels,))
             if len(audio):
-                self._container.mux(self._audio.encode(self._audio_frame(audio)))
+                self._container.mux(sound.encode(self._audio_frame(audio)))
 
-    def _video_frame(self, image):
+    def _video_frame(self, image: np.ndarray) -> av.VideoFrame:
         height, width, _ = image.shape
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge')
         frame = self._reformatter.reformat(
@@ -165,12 +170,12 @@ class MediaWriter:
             dst_color_range=ColorRange.MPEG,
             threads=1,
         )
-        frame.time_base = 1 / self._video.codec_context.framerate
+        frame.time_base = 1 / self._frame_rate
         frame.pts = self._frames
         self._frames += 1
         return frame
 
-    def _audio_frame(self, audio):
+    def _audio_frame(self, audio: np.ndarray) -> av.AudioFrame:
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(audio).reshape(1, -1),
             format='s16',
@@ -185,27 +190,33 @@ class MediaWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error_type, error, traceback) -> None:
-        if error_type is not None:
-            self._discard()
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._stack.__exit__(error_type, error, traceback)
             return
-        try:
+        with self._stack:
             for stream in (self._video, self._audio):
                 if stream is not None:
                     self._container.mux(stream.encode(None))
             self._container.close()
-            self._file.close()
-            os.replace(self._temporary, self._path)
-        except BaseException:
-            self._discard()
-            raise
-
-    def _discard(self):
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
 
 
-def _check(name, array, stream, dtype, shape):
+_Stream = TypeVar('_Stream', VideoStream, AudioStream)
+
+
+def _check(
+    name: str,
+    array: np.ndarray,
+    stream: _Stream | None,
+    dtype: type[np.generic],
+    shape: tuple[int | None, ...],
+) -> _Stream:
+    """The stream, where it takes the array; UserError otherwise."""
     if stream is None:
         raise UserError(f'this file was opened without {name}: set its sizes and rate')
     if array.dtype != dtype or array.shape[1:] != shape:
@@ -213,10 +224,11 @@ def _check(name, array, stream, dtype, shape):
             f'{name} must be {np.dtype(dtype)} with shape [*, '
             f'{", ".join(map(str, shape))}], not {array.dtype} {list(array.shape)}'
         )
+    return stream
 
 
 def write_media(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     video: np.ndarray | None,
     audio: np.ndarray | None,
     *,
@@ -227,8 +239,8 @@ def write_media(
 
     Args:
         path: the target, which is replaced if it exists.
-        video: uint8 [t, h, w, 3], or None for a file without picture.
-        audio: int16 [s, channels], or None for a file without sound.
+        video: uint8 [t, h, w, 3], or None for a file without video.
+        audio: int16 [s, channels], or None for a file without audio.
         frame_rate: frames per second.
         sample_rate: samples per second; needed with `audio`.
     """

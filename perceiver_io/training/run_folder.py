@@ -12,7 +12,7 @@ from perceiver_io.checkpoints.formats.checks import is_name
 from perceiver_io.checkpoints.loading import CLASSES, CONFIG
 from perceiver_io.core.errors import UserError
 from perceiver_io.core.files import make_folder, write_text
-from perceiver_io.data.sources import DataConfig
+from perceiver_io.data.config import DataConfig
 from perceiver_io.training.experiment import Experiment
 
 

@@ -138,7 +138,7 @@ def test_a_killed_writer_leaves_the_target_as_it_was(tmp_path):
     'settings, video, audio, message',
     [
         ({'width': 64}, None, None, 'must both be set'),
-        ({}, None, None, 'needs picture or sound'),
+        ({}, None, None, 'needs video or audio'),
         ({'sample_rate': 48_000, 'channels': 3}, None, None, 'channels=3 must be 1 or 2'),
         ({'width': 64, 'height': 48}, smooth_video(2).astype(float), None, 'video must be uint8'),
         ({'width': 48, 'height': 64}, smooth_video(2), None, r'\[\*, 64, 48, 3\]'),
