@@ -124,6 +124,11 @@ def put_replicated(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(put, tree)
 
 
+def put_like(value: np.ndarray, like: jax.Array) -> jax.Array:
+    """A whole array, the same in every process, placed as `like` is."""
+    return jax.make_array_from_callback(value.shape, like.sharding, lambda index: value[index])
+
+
 def one_copy(tree: Any) -> Any:
     """Parameters as arrays of one local device, for programs that run in this process alone."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

@@ -14,7 +14,7 @@ from perceiver_io.core.errors import UserError
 from perceiver_io.data.config import DataConfig
 from perceiver_io.distributed.sharding import MeshConfig
 from perceiver_io.metrics.losses import LossWeights
-from perceiver_io.models.autoencoder import AutoencoderConfig
+from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training.optimizer import OptimizerConfig
 from perceiver_io.training.steps import SamplingConfig
 
@@ -26,14 +26,14 @@ class TrainingConfig:
     Attributes:
         steps: updates in all.
         batch_size: examples in an update, over all devices and processes.
-        accumulate: parts that a batch is taken in, one after the other.
-        seed: of initialisation, order, windows, masks and queries.
+        accumulate: parts into which a batch is split, computed one after the other.
+        seed: of initialization, order, windows, masks and queries.
         log_every: steps between lines of metrics.
         eval_every: steps between evaluations; 0 for one at the end only.
-        eval_clips: clips of the evaluation split that these look at, spread evenly; 0 for all.
-        eval_batch_size: examples decoded whole at a time.
+        eval_clips: clips of the evaluation split that are evaluated, spread evenly; 0 for all.
+        eval_batch_size: windows decoded at a time, over all devices.
         checkpoint_every: steps between checkpoints.
-        keep: how many of the newest checkpoints stay; the best one stays besides.
+        keep: how many of the newest checkpoints are kept; the best one is kept too.
     """
 
     steps: int = 100_000
@@ -47,7 +47,7 @@ class TrainingConfig:
     checkpoint_every: int = 1000
     keep: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in (
             'steps',
             'batch_size',
@@ -69,7 +69,7 @@ class Experiment:
     """Everything that a run depends on; saved as `config.json` in its folder.
 
     Attributes:
-        init_from: the checkpoint whose parameters the run starts from, see `finetuning`; '' for
+        init_from: the checkpoint whose parameters the run takes over, see `training.start`; '' for
             none.
     """
 
@@ -82,7 +82,7 @@ class Experiment:
     training: TrainingConfig = TrainingConfig()
     mesh: MeshConfig = MeshConfig()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.optimizer.head_first and not self.init_from:
             raise UserError(
                 f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '

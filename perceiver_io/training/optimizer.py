@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 import haiku as hk
 import jax
@@ -23,8 +24,8 @@ class OptimizerConfig:
         b1, b2: decay of the moments.
         weight_decay: applied to the matrices of linear layers, and to nothing else.
         clip_norm: gradients are scaled down to this global norm; 0 for no clipping.
-        head_first: steps in which only the parameters move that a run from a checkpoint has anew
-            (ours); 0 to move all from the start.
+        head_first: steps in which only the new parameters of a run with `init_from` are updated
+            (not in the paper); 0 to update all from the start.
     """
 
     name: str = 'lamb'
@@ -37,7 +38,7 @@ class OptimizerConfig:
     clip_norm: float = 10.0
     head_first: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in ('lamb', 'adamw'):
             raise UserError(f"optimizer name={self.name!r} must be 'lamb' or 'adamw'")
         if self.learning_rate <= 0:
@@ -73,9 +74,9 @@ def make_optimizer(
     """Clipping, then LAMB or AdamW on the schedule of `steps` steps.
 
     Args:
-        config: how.
+        config: of the optimizer.
         steps: of the training.
-        new: the parameters, 'module/name', that move in the first `config.head_first` steps.
+        new: parameters ('module/name') that are updated in the first `config.head_first` steps.
     """
     make = {'lamb': optax.lamb, 'adamw': optax.adamw}[config.name]
     optimizer = make(
@@ -89,18 +90,17 @@ def make_optimizer(
     if not config.head_first:
         return optax.chain(clip, optimizer)
 
-    def is_old(params):
+    def is_old(params: hk.Params) -> dict[str, dict[str, bool]]:
         return {
             module: {name: f'{module}/{name}' not in new for name in leaves}
             for module, leaves in params.items()
         }
 
-    # After the optimizer, so that its moments of the parameters that wait are those of their
-    # gradients when they set out.
+    # After the optimizer, so that the moments of all parameters follow their gradients meanwhile.
     hold = optax.scale_by_schedule(lambda step: jnp.where(step < config.head_first, 0.0, 1.0))
     return optax.chain(clip, optimizer, optax.masked(hold, is_old))
 
 
-def _is_matrix(params: hk.Params) -> hk.Params:
+def _is_matrix(params: hk.Params) -> Any:
     """True for the matrices of linear layers: what weight decay is for."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == 'w', params)

@@ -1,4 +1,4 @@
-"""The live line of a training run, and the watch over its numbers."""
+"""The progress line of a training run; stops the run if a metric is not finite."""
 
 import contextlib
 import math
@@ -6,16 +6,27 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent import futures
+from typing import Protocol
 
 import jax
 import numpy as np
 import tqdm
 
 from perceiver_io.core.errors import UserError
-from perceiver_io.training.metric_writer import MetricWriter
+from perceiver_io.training.experiment import TrainingConfig
 
 _BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word
 _PATIENCE = 10.0  # seconds of training before that word
+
+
+# A step, and its metrics with the time at which they were computed.
+Pending = tuple[int, futures.Future[tuple[dict[str, float], float]]]
+
+
+class Writer(Protocol):
+    """What takes scalars, such as `MetricWriter`."""
+
+    def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None: ...
 
 
 class NotFinite(UserError):
@@ -32,29 +43,25 @@ class TrainingLog:
 
     Args:
         writer: for the metrics of every `log_every`-th step.
-        steps: in all.
+        config: of the loop.
         first_step: done before this start of the run.
-        batch_size: for the examples/s.
-        log_every: steps between what is written.
     """
 
-    def __init__(
-        self, writer: MetricWriter, *, steps: int, first_step: int, batch_size: int, log_every: int
-    ):
+    def __init__(self, writer: Writer, config: TrainingConfig, first_step: int) -> None:
         self._writer = writer
-        self._steps = steps
-        self._batch_size = batch_size
-        self._log_every = log_every
-        self._pending = None
-        self._failed = set()
-        self._since = None  # (time, step) of the last line written
+        self._steps = config.steps
+        self._batch_size = config.batch_size
+        self._log_every = config.log_every
+        self._pending: Pending | None = None
+        self._failed: set[str] = set()
+        self._since: tuple[float, int] | None = None  # (time, step) of the last line written
         self._fetcher = futures.ThreadPoolExecutor(1)  # is there when a step ends, to note the time
         self._wait = (0.0, 0.0)  # when waiting for the newest batch began and ended
         self._starved = 0.0  # seconds that the device waited for data since the last line
         self._sums = np.zeros(2)  # of such seconds, and of all seconds, since the start
         self._said_bottleneck = False
         self._bar = tqdm.tqdm(
-            total=steps,
+            total=config.steps,
             initial=first_step,
             unit='step',
             desc='training',
@@ -83,7 +90,7 @@ class TrainingLog:
         """Raises NotFinite unless all that was added is finite."""
         previous, self._pending = self._pending, None
         self._take(previous)
-        self._since = None  # what comes between, an evaluation say, is no training time
+        self._since = None  # an evaluation, for instance, is not counted as training time
 
     def failures(self, failures: Iterable[tuple[str, str]]) -> None:
         """Names, once each, the clips that could not be read and were replaced."""
@@ -100,7 +107,7 @@ class TrainingLog:
         self._fetcher.shutdown()
         self._bar.close()
 
-    def _take(self, entry) -> None:
+    def _take(self, entry: Pending | None) -> None:
         if entry is None:
             return
         step, fetched = entry
@@ -137,10 +144,10 @@ class TrainingLog:
             )
 
 
-def _fetch(metrics):
+def _fetch(metrics: Mapping[str, jax.Array]) -> tuple[dict[str, float], float]:
     """(the metrics as floats, when they were there); blocks until the step is done."""
-    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    return metrics, time.monotonic()
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    return values, time.monotonic()
 
 
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import haiku as hk
 import jax
@@ -24,6 +23,9 @@ from perceiver_io.metrics.losses import LossWeights, loss_terms, weighted_total
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.modalities import patch_audio
 
+Metrics = dict[str, jax.Array]  # scalars by name
+Sums = tuple[hk.Params, Metrics]  # gradients and metrics
+
 
 class TrainState(NamedTuple):
     """All that training needs to go on, bit for bit; a pytree. The data's position is the step."""
@@ -39,7 +41,7 @@ class SamplingConfig:
 
     Attributes:
         video_queries: pixels decoded for each example.
-        audio_queries: audio patches decoded. The paper says 512 audio samples, which may be 512
+        audio_queries: audio patches decoded. The paper says 512 audio samples, which may mean 512
             patches, as here, or 32 patches of 16.
         label_masked: share of the examples whose label is hidden from the encoder.
     """
@@ -48,7 +50,7 @@ class SamplingConfig:
     audio_queries: int = 512
     label_masked: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.video_queries, self.audio_queries) < 1:
             raise UserError(
                 f'video_queries={self.video_queries} and audio_queries='
@@ -58,8 +60,26 @@ class SamplingConfig:
             raise UserError(f'label_masked={self.label_masked} must be in [0, 1]')
 
 
-def stream(seed: int, name: str, step: jax.Array) -> jax.Array:
-    """The random key of a named stream at a step: the same in every process and after a resume."""
+class LossFunction(Protocol):
+    """The total loss of a batch of clips, and the metrics, with 'loss' among them."""
+
+    def __call__(
+        self, params: hk.Params, clip: Clip, seed: int, step: jax.Array
+    ) -> tuple[jax.Array, Metrics]: ...
+
+
+class TrainStep(Protocol):
+    """One update from a batch of clips on the mesh. The state that is passed is overwritten."""
+
+    def __call__(self, state: TrainState, clip: Clip) -> tuple[TrainState, Metrics]: ...
+
+
+def stream(seed: int, name: str, step: jax.Array | int) -> jax.Array:
+    """The random key of a named stream at a step: the same in every process and after a resume.
+
+    What is drawn from it is drawn for the whole batch, by an example's place in the global batch:
+    neither the mesh nor the number of processes changes it.
+    """
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
     return jax.random.fold_in(key, step)
 
@@ -67,27 +87,29 @@ def stream(seed: int, name: str, step: jax.Array) -> jax.Array:
 def init_state(
     model: Autoencoder, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
 ) -> TrainState:
-    """A fresh state, made where it will lie."""
+    """A fresh state, computed where it will be placed."""
 
-    def init():
+    def init() -> TrainState:
         params = model.init(stream(seed, 'init', 0))
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
     return jax.jit(init, out_shardings=state_sharding(mesh))()
 
 
-def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig) -> Callable:
-    """loss(params, clip, seed, step) -> (total, metrics) of a batch of clips.
+def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig) -> LossFunction:
+    """The loss of a model.
 
     Every example's label is hidden with probability `label_masked`; the same random pixels and
     audio patches are decoded for all examples of the batch.
     """
     config = model.config
 
-    def pick(stream_key, points, count):
+    def pick(stream_key: jax.Array, points: int, count: int) -> jax.Array:
         return jax.random.choice(stream_key, points, (min(count, points),), replace=False)
 
-    def loss(params, clip: Clip, seed: int, step: jax.Array):
+    def loss(
+        params: hk.Params, clip: Clip, seed: int, step: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
         clip = to_float(clip)
         video_index = audio_index = masked = None
         target = Output()
@@ -136,20 +158,20 @@ def make_train_step(
     seed: int,
     mesh: Mesh,
     accumulate: int = 1,
-) -> Callable:
-    """step(state, clip) -> (state, metrics), jitted; the state is donated.
+) -> TrainStep:
+    """The step, jitted for a mesh.
 
-    With `accumulate` > 1 the batch is taken in so many parts, one after the other, whose gradients
-    are averaged: the memory of a part, the update of the whole.
+    With `accumulate` > 1 the batch is split into that many parts, one after the other, whose
+    gradients are averaged: it needs the memory of a part, and makes the update of the whole.
     """
     value_and_grad = jax.value_and_grad(make_loss(model, weights, sampling), has_aux=True)
 
-    def gradients(params, clip, step):
+    def gradients(params: hk.Params, clip: Clip, step: jax.Array) -> Sums:
         """The gradients and the metrics of one part of a batch."""
         (_, scalars), grads = value_and_grad(params, clip, seed, step)
         return grads, scalars
 
-    def mean_gradients(params, clip, step):
+    def mean_gradients(params: hk.Params, clip: Clip, step: jax.Array) -> Sums:
         if accumulate == 1:
             return gradients(params, clip, step)
         parts = split_batch(clip, accumulate, mesh)
@@ -158,7 +180,7 @@ def make_train_step(
             lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, params, first, step)
         )
 
-        def add(total, part):
+        def add(total: Sums, part: tuple[jax.Array, Clip]) -> tuple[Sums, None]:
             index, clip = part
             return jax.tree.map(
                 jnp.add, total, gradients(params, clip, step * accumulate + index)
@@ -167,7 +189,7 @@ def make_train_step(
         total, _ = jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))
         return jax.tree.map(lambda x: x / accumulate, total)
 
-    def train_step(state: TrainState, clip: Clip):
+    def train_step(state: TrainState, clip: Clip) -> tuple[TrainState, Metrics]:
         grads, scalars = mean_gradients(state.params, clip, state.step)
         updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -5,6 +5,32 @@ import numpy as np
 from perceiver_io.core.clip import Clip
 from perceiver_io.models.config import AutoencoderConfig
 
+# configs/demo.py in small, as flags of train.py.
+TINY_DEMO = {
+    'model.frames': 4,
+    'model.height': 16,
+    'model.width': 16,
+    'model.audio_patch': 192,
+    'model.latents': 8,
+    'model.latent_channels': 16,
+    'model.self_attends': 1,
+    'model.decoder_channels': 16,
+    'model.label_query_channels': 16,
+    'model.video_bands': 3,
+    'model.audio_bands': 4,
+    'data.render_train': 12,
+    'data.render_val': 6,
+    'data.render_seconds': 0.4,
+    'data.flip': True,
+    'data.colour_jitter': 0.3,
+    'training.steps': 24,
+    'training.batch_size': 4,
+    'training.checkpoint_every': 5,
+    'training.eval_every': 12,
+    'training.log_every': 4,
+    'training.eval_batch_size': 4,
+}
+
 TINY = dict(
     frames=2,
     height=8,

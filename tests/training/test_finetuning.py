@@ -15,13 +15,15 @@ import pytest
 from helpers.runs import RATE, make_run
 
 from perceiver_io import eval as eval_program
-from perceiver_io import train as train_program
 from perceiver_io.checkpoints import loading
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import rendered
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
-from perceiver_io.training import finetuning, run_folder
+from perceiver_io.training import loop, run_folder, start
 from perceiver_io.training.experiment import Experiment
+from perceiver_io.training.fit_config import fit_config
 from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer
+from perceiver_io.training.take_over import TakeOver
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEAD = {'classification_postprocessor/linear/w', 'classification_postprocessor/linear/b'}
@@ -90,8 +92,7 @@ def values(source, folder, **groups):
 
 
 def train(config, workdir):
-    experiment, source = finetuning.resolve(config, workdir)
-    train_program.train(experiment, workdir, source)
+    loop.train(start.decide(config, workdir), workdir)
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +117,7 @@ def lines_of(workdir):
 
 def test_fewer_classes_keep_the_width_of_a_token():
     source = FULL
-    config = finetuning.fit_config({'classes': 5, 'latents': None}, source)
+    config = fit_config({'classes': 5, 'latents': None}, source)
     assert (config.classes, config.input_padding, config.query_padding) == (5, 303, 2)
     assert (config.token_channels, config.query_channels) == (704, 1026)
     ours, theirs = shapes(config), shapes(source)
@@ -127,7 +128,7 @@ def test_fewer_classes_keep_the_width_of_a_token():
         if leaf.shape != theirs[module][name].shape
     }
     assert differing == HEAD | {LABEL_PADDING}
-    assert config == finetuning.fit_config({'classes': 5}, config)
+    assert config == fit_config({'classes': 5}, config)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_fewer_classes_keep_the_width_of_a_token():
     [(('video',), (461, 831)), (('audio', 'label'), (4, 2)), (('audio', 'video'), (303, 641))],
 )
 def test_fewer_modalities_keep_it_too(modalities, paddings):
-    config = finetuning.fit_config({'modalities': modalities}, FULL)
+    config = fit_config({'modalities': modalities}, FULL)
     assert (config.input_padding, config.query_padding) == paddings
     ours, theirs = shapes(config), shapes(FULL)
     for module, leaves in ours.items():
@@ -146,21 +147,21 @@ def test_fewer_modalities_keep_it_too(modalities, paddings):
 
 def test_more_classes_fit_until_the_padding_is_used_up():
     source = FULL
-    assert finetuning.fit_config({'classes': 704}, source).input_padding == 0
+    assert fit_config({'classes': 704}, source).input_padding == 0
     with pytest.raises(ValueError, match='token_channels would be 705 and .* has 704'):
-        finetuning.fit_config({'classes': 705}, source)
+        fit_config({'classes': 705}, source)
     with pytest.raises(ValueError, match='token_channels would be 705 and'):
-        finetuning.fit_config({'classes': 701, 'input_padding': 4}, source)
-    seen = finetuning.fit_config({'classes': 9}, AutoencoderConfig(modalities=('video',)))
+        fit_config({'classes': 701, 'input_padding': 4}, source)
+    seen = fit_config({'classes': 9}, AutoencoderConfig(modalities=('video',)))
     with pytest.raises(ValueError, match='token_channels would be 401 and runs/seen has 247'):
-        finetuning.fit_config({'modalities': ('video', 'audio')}, seen, 'runs/seen')
+        fit_config({'modalities': ('video', 'audio')}, seen, 'runs/seen')
 
 
 def test_what_the_source_has_not_is_free():
     """A label for a model without one: its query is as wide as the others, or as is asked."""
     source = AutoencoderConfig(modalities=('video', 'audio'), self_attends=1)
     wanted = {'modalities': ('video', 'audio', 'label'), 'classes': 5, 'query_padding': 2}
-    config = finetuning.fit_config(wanted, source)
+    config = fit_config(wanted, source)
     assert source.query_channels == config.query_channels == 387
     assert (config.label_query_channels, config.query_padding) == (385, 2)
     ours, theirs = shapes(config), shapes(source)
@@ -169,21 +170,21 @@ def test_what_the_source_has_not_is_free():
         for module, leaves in theirs.items()
         for name, leaf in leaves.items()
     )
-    narrow = finetuning.fit_config(wanted | {'label_query_channels': 64}, source)
+    narrow = fit_config(wanted | {'label_query_channels': 64}, source)
     assert narrow.label_query_channels == 64 and narrow.query_channels == 387
     seen = AutoencoderConfig(modalities=('video',), self_attends=1)
-    heard = finetuning.fit_config(
+    heard = fit_config(
         {'modalities': ('video', 'audio'), 'audio_bands': 90, 'audio_patch': 32}, seen
     )
     assert heard.token_channels == seen.token_channels and heard.audio_bands == 90
     with pytest.raises(ValueError, match='model.audio_bands=90 .there 192.'):
-        finetuning.fit_config({'audio_bands': 90}, source)
+        fit_config({'audio_bands': 90}, source)
 
 
 def test_what_contradicts_the_source_is_named():
     wanted = {'latents': 16, 'self_attention_heads': 4, 'gelu': 'tanh', 'classes': 3}
     with pytest.raises(ValueError) as info:
-        finetuning.fit_config(wanted, FULL, 'runs/old')
+        fit_config(wanted, FULL, 'runs/old')
     assert str(info.value).startswith(
         'runs/old has other parameters than model.latents=16 (there 784), '
         'model.self_attention_heads=4 (there 8): leave'
@@ -205,29 +206,29 @@ def test_every_key_is_the_sources_or_may_differ():
         'remat': True,
         'decode_memory': 1,
     }
-    config = finetuning.fit_config(other, source)
+    config = fit_config(other, source)
     assert all(getattr(config, key) == value for key, value in other.items())
     chex.assert_trees_all_equal_shapes(shapes(config), shapes(source))
     for key in (
         set(vars(source)) - set(other) - {'modalities', 'classes', 'input_padding', 'query_padding'}
     ):
         with pytest.raises(ValueError, match=f'model.{key}='):
-            finetuning.fit_config({key: 'other'}, source)
+            fit_config({key: 'other'}, source)
 
 
 def test_another_size_keeps_the_frequencies():
     source = FULL
-    config = finetuning.fit_config({'height': 112, 'frames': 4}, source)
+    config = fit_config({'height': 112, 'frames': 4}, source)
     assert config.video_max_resolution == (16, 56, 56)
     assert config.audio_max_resolution == source.samples
-    assert finetuning.fit_config({'dropout': 0.1}, source).video_max_resolution is None
-    assert config == finetuning.fit_config({'height': 112, 'frames': 4}, config)
+    assert fit_config({'dropout': 0.1}, source).video_max_resolution is None
+    assert config == fit_config({'height': 112, 'frames': 4}, config)
 
 
 def test_wrong_settings_are_explained(source, folder, work):
     def said(config):
         with pytest.raises(ValueError) as info:
-            finetuning.resolve(config, work / 'new')
+            start.decide(config, work / 'new')
         return str(info.value)
 
     config = values(source, folder)
@@ -245,12 +246,13 @@ def test_wrong_settings_are_explained(source, folder, work):
 
 
 def test_none_is_what_the_source_has(source, folder, work):
-    experiment, loaded = finetuning.resolve(values(source, folder), work / 'new')
+    found = start.decide(values(source, folder), work / 'new')
+    experiment, loaded = found.experiment, found.source
     assert experiment.data.frame_rate == RATE
-    assert experiment.model == finetuning.fit_config({'classes': 5}, loaded.config)
+    assert experiment.model == fit_config({'classes': 5}, loaded.config)
     assert experiment.model.input_padding == 704 - 75 and experiment.model.latents == 8
-    given, _ = finetuning.resolve(values(source, folder, model={'classes': 6}), work / 'new')
-    assert given.model.classes == 6
+    given = start.decide(values(source, folder, model={'classes': 6}), work / 'new')
+    assert given.experiment.model.classes == 6
 
 
 # The parameters.
@@ -272,14 +274,15 @@ def moved(one, two):
 
 
 def test_with_the_label_hidden_the_model_does_what_the_source_did(source, folder, work):
-    experiment, loaded = finetuning.resolve(values(source, folder), work / 'new')
+    found = start.decide(values(source, folder), work / 'new')
+    experiment, loaded = found.experiment, found.source
     model = Autoencoder(experiment.model)
-    start = finetuning.Start.plan(experiment, loaded, ('a', 'b', 'c', 'd', 'e'))
+    taken = TakeOver.plan(experiment, loaded, ('a', 'b', 'c', 'd', 'e'))
     fresh = zeros(experiment.model)
-    params = start.take_over(fresh, loaded.params)
-    assert set(start.new) == HEAD | {LABEL_PADDING}
-    assert start.kept == len(jax.tree.leaves(params)) - 3 and not start.left_out
-    assert start.changed == {'classes': [700, 5], 'input_padding': [4, 704 - 75]}
+    params = taken.parameters(fresh, loaded.params)
+    assert set(taken.new) == HEAD | {LABEL_PADDING}
+    assert taken.kept == len(jax.tree.leaves(params)) - 3 and not taken.left_out
+    assert taken.changed == {'classes': [700, 5], 'input_padding': [4, 704 - 75]}
     assert not moved(params, fresh) & (HEAD | {LABEL_PADDING})
     assert not moved(params, loaded.params) - (HEAD | {LABEL_PADDING})
     config, rng = loaded.config, np.random.default_rng(0)
@@ -296,17 +299,17 @@ def test_with_the_label_hidden_the_model_does_what_the_source_did(source, folder
 def test_a_head_of_other_classes_is_new_and_the_same_classes_keep_theirs(source):
     loaded = loading.load_checkpoint(source)
     experiment = Experiment(init_from='x', model=loaded.config)
-    assert set(finetuning.Start.plan(experiment, loaded, ('some', 'other')).new) == HEAD
-    assert not finetuning.Start.plan(experiment, loaded, loaded.classes).new
+    assert set(TakeOver.plan(experiment, loaded, ('some', 'other')).new) == HEAD
+    assert not TakeOver.plan(experiment, loaded, loaded.classes).new
 
 
 def test_picture_alone_of_a_source_with_everything(source):
     loaded = loading.load_checkpoint(source)
-    config = finetuning.fit_config({'modalities': ('video',)}, loaded.config)
-    start = finetuning.Start.plan(Experiment(init_from='x', model=config), loaded, loaded.classes)
-    assert not start.new and len(start.left_out) == 11
-    assert 'audio_postprocessor/linear/w' in start.left_out
-    assert not moved(start.take_over(zeros(config), loaded.params), loaded.params)
+    config = fit_config({'modalities': ('video',)}, loaded.config)
+    taken = TakeOver.plan(Experiment(init_from='x', model=config), loaded, loaded.classes)
+    assert not taken.new and len(taken.left_out) == 11
+    assert 'audio_postprocessor/linear/w' in taken.left_out
+    assert not moved(taken.parameters(zeros(config), loaded.params), loaded.params)
 
 
 @pytest.mark.parametrize('name', ['adamw', 'lamb'])
@@ -339,28 +342,21 @@ def test_it_starts_where_the_source_is_and_learns_the_new_classes(finetuned, see
     assert first['eval/video_psnr'] == pytest.approx(of_source['video_psnr'], abs=1e-5)
     label = [line['train/loss/label'] for line in lines if 'train/loss/label' in line]
     assert len(label) == STEPS and np.mean(label[-5:]) < 0.8 * np.mean(label[:5])
-    start = json.loads((finetuned / 'init_from.json').read_text())
-    assert start['source'] == str(seen) and start['step'] == 3
-    assert set(start['new']) == HEAD | {LABEL_PADDING}
-    assert start['new'][LABEL_PADDING] == '[1, 4] in the source'
+    taken = json.loads((finetuned / 'init_from.json').read_text())
+    assert taken['source'] == str(seen) and taken['step'] == 3
+    assert set(taken['new']) == HEAD | {LABEL_PADDING}
+    assert taken['new'][LABEL_PADDING] == '[1, 4] in the source'
     assert json.loads((finetuned / 'classes.json').read_text()) == sorted(
         set(rendered.CLASSES) - {'star'}
     )
     trained = loading.load_checkpoint(finetuned)
     before = loading.load_checkpoint(seen)
-    assert (
-        len(
-            moved(
-                {
-                    k: v
-                    for k, v in trained.params.items()
-                    if 'label' not in k and 'classification' not in k
-                },
-                before.params,
-            )
-        )
-        > 20
-    )
+    kept = {
+        module: leaves
+        for module, leaves in trained.params.items()
+        if 'label' not in module and 'classification' not in module
+    }
+    assert len(moved(kept, before.params)) > 20
 
 
 def test_it_goes_on_without_its_source_bit_for_bit(finetuned, seen, folder, work, capfd):
@@ -378,11 +374,10 @@ def test_it_goes_on_without_its_source_bit_for_bit(finetuned, seen, folder, work
 
 
 @pytest.mark.parametrize('text', ['{"source": 3', '[]', '{"no": 1}'])
-def test_a_damaged_account_of_the_start_is_told(tmp_path, text):
-    (tmp_path / finetuning.INIT_FROM).write_text(text)
-    experiment = Experiment.from_dict({'init_from': 'x', 'data': {'source': 'rendered'}})
-    with pytest.raises(ValueError, match='init_from.json, what the run started from, is missing'):
-        finetuning.begin(experiment, tmp_path, None, ())
+def test_a_damaged_account_of_the_start_is_reported(tmp_path, text):
+    (tmp_path / run_folder.INIT_FROM).write_text(text)
+    with pytest.raises(UserError, match='init_from.json, what the run started from, is missing'):
+        run_folder.read_take_over(tmp_path)
 
 
 def test_a_folder_holds_runs_of_one_start(finetuned, source, folder):

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from perceiver_io.training import progress
+from perceiver_io.training.experiment import TrainingConfig
 from perceiver_io.training.progress import TrainingLog
 
 STEP = 0.05  # seconds that a step runs
@@ -39,7 +40,8 @@ def run(monkeypatch, capsys):
 
     def run(read_seconds, steps=12, flush_at=()):
         writer = Writer()
-        log = TrainingLog(writer, steps=steps, first_step=0, batch_size=2, log_every=4)
+        config = TrainingConfig(steps=steps, batch_size=2, log_every=4)
+        log = TrainingLog(writer, config, first_step=0)
         for step in range(1, steps + 1):
             with log.waiting():
                 time.sleep(read_seconds)

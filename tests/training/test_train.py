@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,35 +15,14 @@ import chex
 import jax
 import numpy as np
 import pytest
+from helpers.tiny import TINY_DEMO
 
 import perceiver_io
+from perceiver_io.core.errors import UserError
 from perceiver_io.training.progress import NotFinite, check_finite
+from perceiver_io.training.run_lock import LOCK, run_lock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = {
-    'model.frames': 4,
-    'model.height': 16,
-    'model.width': 16,
-    'model.audio_patch': 192,
-    'model.latents': 8,
-    'model.latent_channels': 16,
-    'model.self_attends': 1,
-    'model.decoder_channels': 16,
-    'model.label_query_channels': 16,
-    'model.video_bands': 3,
-    'model.audio_bands': 4,
-    'data.render_train': 12,
-    'data.render_val': 6,
-    'data.render_seconds': 0.4,
-    'data.flip': True,
-    'data.colour_jitter': 0.3,
-    'training.steps': 24,
-    'training.batch_size': 4,
-    'training.checkpoint_every': 5,
-    'training.eval_every': 12,
-    'training.log_every': 4,
-    'training.eval_batch_size': 4,
-}
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +32,7 @@ def cache(tmp_path_factory):
 
 def command(workdir, cache, **overrides) -> list[str]:
     keys = (
-        TINY
+        TINY_DEMO
         | {'data.cache': str(cache)}
         | {name.replace('__', '.'): value for name, value in overrides.items()}
     )
@@ -156,6 +137,74 @@ def test_errors_say_what_to_change(tmp_path, cache, finished, overrides, message
     assert done.returncode == (2 if message == 'batch_size' else 1)  # an unknown key is wrong usage
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
+
+
+def checkpoint_steps(workdir) -> set[int]:
+    folder = workdir / 'checkpoints'
+    return {int(path.name) for path in folder.glob('[0-9]*') if path.name.isdigit()}
+
+
+@pytest.mark.parametrize(
+    'number, status', [(signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGINT, 130)]
+)
+def test_a_signal_saves_and_the_run_continues_bit_for_bit(
+    finished, tmp_path, cache, number, status
+):
+    """At a random moment: while compiling, reading, training or evaluating."""
+    rng = random.Random(f'{os.environ.get("PYTEST_CURRENT_TEST")} {time.time()}')
+    workdir = tmp_path / 'run'
+    keys = {'training__checkpoint_every': 1000, 'training__eval_every': 3}
+    process = subprocess.Popen(
+        command(workdir, cache, **keys),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (workdir / 'config.json').exists():
+        time.sleep(0.02)
+    time.sleep(rng.uniform(2, 12))
+    process.send_signal(number)
+    shown = process.communicate(timeout=300)[1]
+    assert 'Traceback' not in shown
+    if checkpoint_steps(workdir) != {24}:  # it did not reach its end before the signal
+        assert process.returncode == status, shown
+        assert f'stopped by {number.name}' in shown and f'--workdir={workdir}' in shown
+    done = run(workdir, cache, **keys)
+    assert done.returncode == 0, done.stderr[-3000:]
+    if checkpoint_steps(workdir) - {24}:
+        assert 'continuing at step ' in done.stderr
+    ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (workdir, finished))
+    chex.assert_trees_all_equal(ours, theirs)
+
+
+def test_two_runs_do_not_train_in_one_folder(tmp_path, cache):
+    with run_lock(tmp_path):
+        done = run(tmp_path, cache)
+    assert done.returncode == 1
+    assert f'another run (host {socket.gethostname()}, pid {os.getpid()}) trains' in done.stderr
+    with run_lock(tmp_path), pytest.raises(UserError, match='another run'), run_lock(tmp_path):
+        pass
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_start_that_fails_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError), run_lock(tmp_path / 'run'):
+        assert (tmp_path / 'run' / LOCK).exists()
+        raise UserError('no clips')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_changes_are_named_or_refused(finished, cache, tmp_path):
+    """Also if the run has come to its end."""
+    workdir = tmp_path / 'run'
+    shutil.copytree(finished, workdir)
+    done = run(workdir, cache, training__batch_size=8, optimizer__learning_rate=1.0)
+    assert done.returncode == 1
+    assert 'training.batch_size (4 then, 8 now)' in done.stderr
+    assert 'optimizer.learning_rate (0.002 then, 1.0 now)' in done.stderr
+    done = run(workdir, cache, training__log_every=2)
+    assert done.returncode == 0
+    assert 'changed: training.log_every is 2, it was 4' in done.stderr
 
 
 def test_another_model_does_not_go_on_with_a_run(finished, cache):

@@ -1,0 +1,169 @@
+"""The training loop."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from perceiver_io.checkpoints.store import CheckpointStore
+from perceiver_io.core.errors import UserError
+from perceiver_io.data import loader, sources
+from perceiver_io.data.loader import Batches
+from perceiver_io.data.records import Source
+from perceiver_io.distributed import sharding
+from perceiver_io.distributed.preemption import Stopped, StopSignals
+from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.training import run_folder
+from perceiver_io.training.experiment import Experiment, TrainingConfig
+from perceiver_io.training.metric_writer import MetricWriter
+from perceiver_io.training.optimizer import make_optimizer
+from perceiver_io.training.progress import TrainingLog
+from perceiver_io.training.start import Start, begin, first_state
+from perceiver_io.training.steps import TrainState, init_state, make_train_step
+from perceiver_io.training.validation import Validation
+
+
+def train(start: Start, workdir: str | os.PathLike, stop: StopSignals | None = None) -> None:
+    """Trains to the last step, and saves.
+
+    Args:
+        start: how the run starts.
+        workdir: the folder of the run.
+        stop: when to stop before the last step; None for never.
+
+    Raises:
+        Stopped: a signal came; the state is saved.
+        UserError: the experiment does not fit the devices, the data or the folder, or a quantity
+            of the training is not finite.
+    """
+    stop = stop or StopSignals()
+    experiment, config = start.experiment, start.experiment.training
+    mesh = mesh_for(experiment)
+    run_folder.check_run(workdir, experiment)
+    clips, held_out = open_clips(experiment)
+    taken = begin(start, workdir, clips.classes)
+
+    model = Autoencoder(experiment.model)
+    optimizer = make_optimizer(experiment.optimizer, config.steps, taken.new)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        experiment.loss,
+        experiment.sampling,
+        seed=config.seed,
+        mesh=mesh,
+        accumulate=config.accumulate,
+    )
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(
+            contextlib.closing(CheckpointStore(workdir, keep=config.keep))
+        )
+        fresh = init_state(model, optimizer, config.seed, mesh)
+        state = first_state(start, taken, fresh, checkpoints)
+        first = int(state.step)
+        writer = stack.enter_context(
+            contextlib.closing(MetricWriter(workdir, enabled=jax.process_index() == 0))
+        )
+        log = stack.enter_context(contextlib.closing(TrainingLog(writer, config, first)))
+        validate = Validation(experiment, model, mesh, held_out, writer, log, stop)
+        batches = stack.enter_context(contextlib.closing(train_batches(experiment, clips, first)))
+        if start.goes_on:
+            log.say(f'continuing at step {first}')
+        if start.source is not None:  # once this is saved, the source is not needed any more
+            save(checkpoints, state, validate(first, state.params))
+
+        try:
+            for step in range(first + 1, config.steps + 1):
+                with log.waiting(), stop.interrupting():
+                    batch = next(batches)
+                log.failures(loader.failures(batch, clips))
+                state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
+                log.add(step, metrics)
+                if is_due(step, config.checkpoint_every, config) or evaluates(step, config):
+                    log.flush()  # raises if anything is not finite, so that it is not saved
+                    summary = validate(step, state.params) if evaluates(step, config) else None
+                    save(checkpoints, state, summary)
+                stop.check()
+        except Stopped:
+            log.flush()
+            if int(state.step) != checkpoints.latest_step():
+                save(checkpoints, state)
+            raise
+
+
+def evaluates(step: int, config: TrainingConfig) -> bool:
+    """Whether the parameters are evaluated after a step: every so often, and after the last."""
+    return is_due(step, config.eval_every, config)
+
+
+def is_due(step: int, every: int, config: TrainingConfig) -> bool:
+    """Whether a step is the last one, or one of each `every`; 0 means the last only."""
+    return step == config.steps or bool(every and step % every == 0)
+
+
+def save(
+    checkpoints: CheckpointStore, state: TrainState, summary: Mapping[str, float] | None = None
+) -> None:
+    """Starts saving a state, with the summary of its evaluation if there was one."""
+    training = {'step': state.step, 'optimizer': state.optimizer}
+    checkpoints.save(int(state.step), state.params, training, summary)
+
+
+def mesh_for(experiment: Experiment) -> Mesh:
+    """All devices; UserError if the batches do not fit them."""
+    config, frames = experiment.training, experiment.model.frames
+    mesh = sharding.make_mesh(experiment.mesh)
+    sharding.check_divisible(
+        mesh, batch_size=config.batch_size, frames=frames, accumulate=config.accumulate
+    )
+    sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
+    return mesh
+
+
+def open_clips(experiment: Experiment) -> tuple[Source, Source]:
+    """The clips to train on, and those to evaluate on, with the same classes."""
+    config, model = experiment.data, experiment.model
+    needs_label = 'label' in model.modalities
+    clips = sources.open_source(
+        config, config.train_split, experiment.clip_spec, needs_label=needs_label, training=True
+    )
+    held_out = sources.open_source(
+        config,
+        config.eval_split,
+        experiment.clip_spec,
+        needs_label=needs_label,
+        classes=clips.classes,
+    )
+    if needs_label and len(clips.classes) > model.classes:
+        raise UserError(
+            f'the clips have {len(clips.classes)} classes and the model '
+            f'{model.classes}: set --config.model.classes={len(clips.classes)}'
+        )
+    some = experiment.training.eval_clips
+    if 0 < some < len(held_out.records):
+        spread = np.linspace(0, len(held_out.records) - 1, some).round().astype(int)
+        held_out = dataclasses.replace(
+            held_out, records=tuple(held_out.records[index] for index in spread)
+        )
+    return clips, held_out
+
+
+def train_batches(experiment: Experiment, clips: Source, first_step: int) -> Batches:
+    """This process's part of each batch after `first_step`."""
+    config, data = experiment.training, experiment.data
+    return loader.train_batches(
+        clips,
+        experiment.clip_spec,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_step=first_step,
+        augmentation=sources.augmentation(data),
+        workers=data.workers,
+        threads=data.threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )

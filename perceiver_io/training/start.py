@@ -1,0 +1,127 @@
+"""How a run starts: it goes on, takes over from a checkpoint, or is fresh."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from perceiver_io.checkpoints import loading, store
+from perceiver_io.checkpoints.checkpoint import Checkpoint
+from perceiver_io.checkpoints.store import CheckpointStore
+from perceiver_io.core.config_values import build, typed
+from perceiver_io.core.errors import UserError
+from perceiver_io.data import sources
+from perceiver_io.data.sources import DataConfig
+from perceiver_io.models.config import AutoencoderConfig
+from perceiver_io.training import run_folder
+from perceiver_io.training.experiment import Experiment
+from perceiver_io.training.fit_config import fit_config
+from perceiver_io.training.steps import TrainState
+from perceiver_io.training.take_over import TakeOver
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """How a run starts.
+
+    Attributes:
+        experiment: of the run, complete.
+        goes_on: whether the folder of the run has a checkpoint to go on from.
+        source: the checkpoint whose parameters are taken over; None if there is nothing to take
+            over, or if the run has done so already.
+    """
+
+    experiment: Experiment
+    goes_on: bool = False
+    source: Checkpoint | None = None
+
+
+def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
+    """How a run starts. The first of these that applies:
+
+    1. The folder has a checkpoint: the run goes on from it, to the same parameters, bit for bit.
+       If `init_from` is set, what the config leaves open is as in the folder's `config.json`. The
+       checkpoint named by `init_from` is not read, and may be gone.
+    2. `init_from` is set: the run takes over the parameters of that checkpoint, at step 0. What the
+       config leaves open is as in the checkpoint.
+    3. Otherwise the parameters are drawn from `training.seed`.
+
+    A config leaves open what is None: keys of `model`, where the number of classes is then that of
+    the clips, and `data.frame_rate`.
+
+    Args:
+        values: nested dictionaries, as for `Experiment.from_dict`.
+        workdir: the folder of the run, which need not exist.
+
+    Raises:
+        UserError: the folder holds a run with which this one cannot go on, or the checkpoint
+            cannot be read, or does not fit the config.
+    """
+    name = values.get('init_from') or ''
+    if store.latest_step(workdir) is not None:
+        before = run_folder.read_experiment(workdir)
+        run_folder.check_init_from(workdir, before, name)
+        if name:
+            values = complete(values, before.model, before.data.frame_rate, str(workdir))
+        return Start(Experiment.from_dict(values), goes_on=True)
+    if name:
+        source = loading.load_checkpoint(name)
+        values = complete(values, source.config, source.frame_rate, name)
+        return Start(Experiment.from_dict(values), source=source)
+    _check_is_complete(values)
+    return Start(Experiment.from_dict(values))
+
+
+def complete(
+    values: Mapping[str, Any], model: AutoencoderConfig, frame_rate: int, name: str
+) -> dict[str, Any]:
+    """`values`, with what they leave open taken from a model and its frame rate.
+
+    Raises:
+        UserError: calls the model `name`; see `fit_config`.
+    """
+    data = dict(values.get('data', {}))
+    if data.get('frame_rate', 0) is None:
+        data['frame_rate'] = frame_rate
+    given = {key: value for key, value in values.get('model', {}).items() if value is not None}
+    wanted = typed(AutoencoderConfig, given, 'model.')
+    if 'label' in wanted.get('modalities', model.modalities) and 'classes' not in wanted:
+        wanted['classes'] = len(sources.class_names(build(DataConfig, data, 'data.')))
+    fitted = fit_config(wanted, model, name)
+    return {**values, 'model': dataclasses.asdict(fitted), 'data': data}
+
+
+def _check_is_complete(values: Mapping[str, Any]) -> None:
+    model = values.get('model', {})
+    if None in (model.get('classes', 0), model.get('latents', 0)):
+        raise UserError(
+            'this config takes its model from a checkpoint: set --config.init_from to one'
+        )
+
+
+def begin(start: Start, workdir: str | os.PathLike, classes: tuple[str, ...]) -> TakeOver:
+    """Begins or continues the folder of a run; returns what the run takes, or took, over.
+
+    Raises:
+        UserError: the folder cannot be written, or holds another run.
+    """
+    if start.source is not None:
+        taken = TakeOver.plan(start.experiment, start.source, classes)
+        run_folder.start_run(workdir, start.experiment, classes)
+        run_folder.write_take_over(workdir, taken)
+        return taken
+    run_folder.start_run(workdir, start.experiment, classes)
+    return run_folder.read_take_over(workdir) if start.experiment.init_from else TakeOver()
+
+
+def first_state(
+    start: Start, taken: TakeOver, fresh: TrainState, checkpoints: CheckpointStore
+) -> TrainState:
+    """The state from which a run starts: the newest checkpoint's, or `fresh`, or a mix."""
+    if start.goes_on:
+        like = {'step': fresh.step, 'optimizer': fresh.optimizer}
+        params, training = checkpoints.restore(fresh.params, like)
+        return TrainState(training['step'], params, training['optimizer'])
+    if start.source is not None:
+        return fresh._replace(params=taken.parameters(fresh.params, start.source.params))
+    return fresh

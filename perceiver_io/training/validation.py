@@ -1,0 +1,90 @@
+"""Evaluation during training: the pass of `eval.py` on some clips, and what TensorBoard shows."""
+
+from collections.abc import Iterable
+
+import haiku as hk
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from perceiver_io.core.clip import Clip, to_float
+from perceiver_io.data.loader import Batch
+from perceiver_io.data.records import Source
+from perceiver_io.distributed.preemption import StopSignals
+from perceiver_io.evaluation.evaluate import Evaluator
+from perceiver_io.evaluation.results import ShownWindow
+from perceiver_io.media import side_by_side
+from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.training.experiment import Experiment
+from perceiver_io.training.metric_writer import MetricWriter
+from perceiver_io.training.progress import TrainingLog
+
+SHOWN = 3  # clips, spread evenly over those that are evaluated
+
+
+class Validation:
+    """Evaluates parameters, writes the results and shows a few reconstructions."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        model: Autoencoder,
+        mesh: Mesh,
+        clips: Source,
+        writer: MetricWriter,
+        log: TrainingLog,
+        stop: StopSignals,
+    ) -> None:
+        self._clips = clips
+        self._sample_rate = experiment.clip_spec.sample_rate
+        self._writer = writer
+        self._log = log
+        self._stop = stop
+        self._evaluate = Evaluator(
+            model,
+            clips,
+            experiment.clip_spec,
+            mesh,
+            data=experiment.data,
+            loss=experiment.loss,
+            batch_size=experiment.training.eval_batch_size,
+        )
+
+    def __call__(self, step: int, params: hk.Params) -> dict[str, float]:
+        """Evaluates the parameters on all clips; returns the summary, with its 'loss'.
+
+        Raises:
+            Stopped: a signal came; nothing was written.
+        """
+        last = len(self._clips.records) - 1
+        show = np.linspace(0, last, min(SHOWN, last + 1)).round().astype(int).tolist()
+
+        def progress(batches: Iterable[Batch], total: int) -> Iterable[Batch]:
+            return self._stop.checking(batches)
+
+        result = self._evaluate(params, show=show, progress=progress)
+        self._log.failures(result.skipped)
+        self._writer.scalars(step, dict(result.scalars()), 'eval')
+        self._log.say(
+            f'step {step}: '
+            + ', '.join(f'{name} {value:.4g}' for name, value in result.summary.items())
+        )
+        if jax.process_index() == 0:
+            for number, window in enumerate(result.shown):
+                self._show(step, '' if number == 0 else f'_{number + 1}', window)
+        return result.summary
+
+    def _show(self, step: int, suffix: str, window: ShownWindow) -> None:
+        """A clip beside its reconstruction, and both sounds."""
+        original, reconstruction = _floats(window.original), _floats(window.reconstruction)
+        if original.video is not None:
+            frames = side_by_side.strip(original.video, reconstruction.video)
+            self._writer.image(step, f'reconstruction{suffix}', frames)
+        if original.audio is not None:
+            rate = self._sample_rate
+            self._writer.audio(step, f'original{suffix}', original.audio, rate)
+            self._writer.audio(step, f'reconstruction{suffix}', reconstruction.audio, rate)
+
+
+def _floats(clip: Clip) -> Clip:
+    return to_float(clip._replace(label=None))
