@@ -4,7 +4,8 @@
 
 The same command continues a run that was stopped, to the same parameters, bit for bit. SIGTERM,
 SIGUSR1 and Ctrl-C save the state and stop. `perceiver_io/training/run_folder.py` lists the keys
-that may change while a run goes on.
+that may change while a run goes on, `perceiver_io/distributed/start.py` the ways to train on
+several hosts.
 """
 
 import os
@@ -18,6 +19,8 @@ from ml_collections import config_flags
 from perceiver_io import cli
 from perceiver_io.core.errors import UsageError
 from perceiver_io.distributed.preemption import Stopped, StopSignals
+from perceiver_io.distributed.start import define_flags as define_distributed_flags
+from perceiver_io.distributed.start import initialize_from_flags
 from perceiver_io.training import loop, start
 from perceiver_io.training.run_lock import run_lock
 
@@ -26,6 +29,7 @@ def main(_: object) -> int:
     values = flags.FLAGS
     if values.config is None or values.workdir is None:
         raise UsageError('both --config=demo, or another config, and --workdir=DIR are needed')
+    initialize_from_flags()
     try:
         with run_lock(values.workdir), StopSignals() as stop:
             loop.train(start.decide(values.config.to_dict(), values.workdir), values.workdir, stop)
@@ -40,6 +44,7 @@ def define_flags() -> None:
         'config', None, 'Config: a path, or the name of a shipped one, such as demo.'
     )
     flags.DEFINE_string('workdir', None, 'Folder of the run; created if it does not exist.')
+    define_distributed_flags()
 
 
 def _command() -> str:

@@ -20,3 +20,9 @@ def from_first(text: str) -> str:
     return (
         np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().decode()
     )
+
+
+def barrier(name: str) -> None:
+    """Waits until all processes call this with the same name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

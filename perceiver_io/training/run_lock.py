@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from perceiver_io.core.errors import UserError
 from perceiver_io.core.files import make_folder
+from perceiver_io.distributed.processes import from_first, is_first
 
 LOCK = 'train.lock'
 
@@ -26,20 +27,34 @@ def run_lock(workdir: str | os.PathLike) -> Iterator[None]:
     Between hosts, it works on file systems that lock for all of them: NFS version 4 does, some
     version 3 mounts (`nolock`) do not. Where locks are not supported, a warning says so.
 
+    Of several processes, the first holds the lock for all; every one of them must call this.
+
     Raises:
         UserError: another run holds the lock, or the folder cannot be written.
     """
     existed = pathlib.Path(workdir).exists()
-    folder = make_folder(workdir, '--workdir')
-    file = _acquire(folder / LOCK)
+    file, problem = None, ''
+    if is_first():
+        try:
+            file = _acquire(make_folder(workdir, '--workdir') / LOCK)
+        except UserError as error:
+            problem = str(error)
+    problem = from_first(problem)  # all processes stop, or none
+    if problem:
+        raise UserError(problem)
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        os.close(file)
-        if not existed:
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
+        if file is not None:
+            _release(file, pathlib.Path(workdir), remove_folder=not existed)
+
+
+def _release(file: int, folder: pathlib.Path, *, remove_folder: bool) -> None:
+    (folder / LOCK).unlink(missing_ok=True)
+    os.close(file)
+    if remove_folder:
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def _acquire(path: pathlib.Path) -> int:

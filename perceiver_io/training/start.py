@@ -12,6 +12,7 @@ from perceiver_io.core.config_values import build, typed
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import sources
 from perceiver_io.data.sources import DataConfig
+from perceiver_io.distributed.processes import barrier
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
@@ -58,7 +59,9 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
             cannot be read, or does not fit the config.
     """
     name = values.get('init_from') or ''
-    if store.latest_step(workdir) is not None:
+    goes_on = store.latest_step(workdir) is not None
+    barrier('start')  # before any process creates the folder of checkpoints
+    if goes_on:
         before = run_folder.read_experiment(workdir)
         run_folder.check_init_from(workdir, before, name)
         if name:

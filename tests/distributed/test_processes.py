@@ -1,0 +1,86 @@
+"""Several processes on this machine, connected as those of a cluster are."""
+
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from helpers.tiny import TINY_DEMO
+
+import perceiver_io
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KEYS = TINY_DEMO | {
+    'training.steps': 8,
+    'training.log_every': 1,
+    'training.eval_every': 4,
+    'model.dropout': 0.1,
+}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(('localhost', 0))
+        return found.getsockname()[1]
+
+
+def start(workdir, cache, processes, **keys) -> list[subprocess.Popen]:
+    """`train.py` as so many processes; one of them runs without --distributed."""
+    port = free_port()
+    values = KEYS | {'data.cache': str(cache)} | keys
+    command = [
+        sys.executable,
+        str(ROOT / 'train.py'),
+        f'--config={ROOT}/configs/demo.py',
+        f'--workdir={workdir}',
+        *[f'--config.{name}={value}' for name, value in values.items()],
+    ]
+    distributed = [
+        '--distributed',
+        f'--coordinator_address=localhost:{port}',
+        f'--num_processes={processes}',
+    ]
+    return [
+        subprocess.Popen(
+            command + (distributed + [f'--process_id={index}'] if processes > 1 else []),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+
+
+def finish(running) -> list[str]:
+    shown = [process.communicate(timeout=500)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * len(running), shown
+    return shown
+
+
+def metrics(workdir, name) -> list[float]:
+    lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    return [line[name] for line in lines if name in line]
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('alone') / 'run'
+    finish(start(workdir, workdir.parent / 'cache', 1))
+    return workdir
+
+
+def test_two_processes_train_as_one_does(alone, tmp_path):
+    """With dropout, masked labels and random queries; evaluated on every clip once."""
+    workdir = tmp_path / 'run'
+    shown = finish(start(workdir, alone.parent / 'cache', 2))
+    assert 'process 0 of 2, coordinator localhost:' in shown[0]
+    for name in ('train/loss', 'eval/loss', 'eval/video_psnr', 'eval/clips'):
+        ours, theirs = metrics(workdir, name), metrics(alone, name)
+        assert len(ours) == (8 if name == 'train/loss' else 2)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=name)
+    ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (workdir, alone))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), ours, theirs)
