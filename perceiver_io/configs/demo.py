@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     )
     config.data.update(dict(source='rendered', workers=0, threads=2))
     config.sampling.update(dict(video_queries=192, audio_queries=120))
-    # The paper's weights all but leave the label out: 1,100 steps are too few for them.
+    # With the paper's weights, 1,100 steps are too few to learn the label.
     config.loss.update(dict(video=4.0, audio=3.0, label=0.1))
     config.optimizer.update(
         dict(name='adamw', learning_rate=2e-3, warmup=0.05, flat=0.4, b2=0.98, clip_norm=1.0)

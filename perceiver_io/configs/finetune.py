@@ -4,12 +4,12 @@
         --config.data.path=FOLDER --workdir=DIR
 
 FOLDER holds media files and a labels.csv, `file,label[,split]`. The model is that of the
-checkpoint, with as many classes as the CSV has; what is new in it is listed, and moves alone for
-the first steps: --config.optimizer.head_first=0 trains everything from the start, and as many as
-there are steps nothing else.
+checkpoint, with as many classes as the CSV has. What is new in it is listed, and is trained alone
+for the first steps: --config.optimizer.head_first=0 trains everything from the start, and as many
+as there are steps trains nothing else.
 
-The keys are those of `kinetics700.py`, and all that is said here is ours but for what is marked
-[paper]. Nobody has yet fine-tuned the released weights with it: what it reaches is not known.
+The keys are those of `kinetics700.py`. No value here is in the paper, apart from those marked
+[paper]. The released weights have not been fine-tuned with it: its results are not known.
 """
 
 from ml_collections import ConfigDict
@@ -30,8 +30,8 @@ def get_config() -> ConfigDict:
     config.loss.update(dict(label=1.0))  # [paper] its variant for accuracy
     config.optimizer.update(
         dict(
-            # A tenth of the paper's rate, so that what is kept is not lost; Adam, with the moments of
-            # small batches; the first tenth of the steps for what is new.
+            # A tenth of the paper's rate, so that the parameters that are kept stay useful; AdamW,
+            # because batches are small; a tenth of the steps for the new parameters.
             name='adamw',
             learning_rate=1e-4,
             warmup=0.05,

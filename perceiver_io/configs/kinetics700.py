@@ -1,14 +1,14 @@
 """Perceiver IO, the multimodal autoencoder on Kinetics-700-2020, as in the paper.
 
 arXiv 2107.14795, section 4.3, "Table 5" of its first version. Every key says where it comes from:
-[paper], [code] (the released notebook and modules), or [ours] where neither says.
+[paper], [code] (the released notebook and modules), or [choice] where neither says.
 
     python -m perceiver_io.prepare --source=KINETICS --dataset_dir=DATASETS
     python train.py --config=configs/kinetics700.py --workdir=DIR --config.data.path=DATASETS
 
 Table 5 at 88x: audio PSNR 26.97, video PSNR 24.37, top-1 10.2%. For 176x and 352x set
 --config.model.latents=392 or 196; for accuracy (the paper's 45%) --config.loss.label=1.0.
-Nobody has yet trained this config to the end with this code: what it reaches is not known.
+This config has not been trained to the end with this code: its results are not known.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ from ml_collections.config_dict import placeholder
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
-    config.init_from = ''  # [ours] a checkpoint to start from; '' for none
+    config.init_from = ''  # [choice] a checkpoint to start from; '' for none
 
     config.model = ConfigDict()
     config.model.modalities = ('video', 'audio', 'label')  # [paper]
@@ -50,28 +50,28 @@ def get_config() -> ConfigDict:
     config.model.gelu = 'tanh'  # [code]
     config.model.dropout = 0.0  # [code]
     config.model.attention_dropout = 0.0  # [code]
-    config.model.attention = 'exact'  # [ours] the same function as 'plain', with less arithmetic
-    config.model.remat = False  # [ours]
-    config.model.decode_memory = 0  # [ours] bytes; 0: as suits the backend
-    config.model.dtype = 'float32'  # [ours] the code says nothing; 'bfloat16' is faster
+    config.model.attention = 'exact'  # [choice] the same function as 'plain', with less arithmetic
+    config.model.remat = False  # [choice]
+    config.model.decode_memory = 0  # [choice] bytes; 0: a default by backend
+    config.model.dtype = 'float32'  # [choice] the code says nothing; 'bfloat16' is faster
 
     config.data = ConfigDict()
-    config.data.source = 'tfds'  # [ours]
+    config.data.source = 'tfds'  # [choice]
     config.data.path = ''  # yours
-    config.data.dataset = 'kinetics700_2020'  # [ours] for source='tfds'
-    config.data.csv = 'labels.csv'  # [ours] for source='folder'
+    config.data.dataset = 'kinetics700_2020'  # [choice] for source='tfds'
+    config.data.csv = 'labels.csv'  # [choice] for source='folder'
     config.data.train_split = 'train'  # [paper]
     config.data.eval_split = 'val'  # [paper]
     config.data.classes = ()  # [paper] all
     config.data.fraction = 1.0  # [paper]
-    config.data.missing_audio = 'silence'  # [ours]
+    config.data.missing_audio = 'silence'  # [choice]
     config.data.frame_rate = 25  # [paper]
-    config.data.eval_windows = 1  # [ours] the centre of each clip
-    config.data.flip = False  # [ours] the paper is silent
-    config.data.colour_jitter = 0.0  # [ours] the paper is silent
-    config.data.workers = 8  # [ours]
-    config.data.threads = 4  # [ours]
-    # [ours] What source='rendered' draws, and where it is kept (None: ~/.cache/perceiver_io).
+    config.data.eval_windows = 1  # [choice] the centre of each clip
+    config.data.flip = False  # [choice] the paper is silent
+    config.data.colour_jitter = 0.0  # [choice] the paper is silent
+    config.data.workers = 8  # [choice]
+    config.data.threads = 4  # [choice]
+    # [choice] What source='rendered' renders, and where it is kept (None: ~/.cache/perceiver_io).
     config.data.cache = placeholder(str)
     config.data.render_seed = 0
     config.data.render_train = 300
@@ -90,29 +90,29 @@ def get_config() -> ConfigDict:
     config.loss.label = 0.0001  # [paper] 1.0 for accuracy
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = 'lamb'  # [ours] LAMB elsewhere in the paper
+    config.optimizer.name = 'lamb'  # [choice] LAMB elsewhere in the paper
     config.optimizer.learning_rate = 1e-3  # [paper]
-    config.optimizer.warmup = 0.0  # [ours] none elsewhere in the paper
-    config.optimizer.flat = 0.5  # [ours] flat, then a cosine, as for ImageNet
-    config.optimizer.b1 = 0.9  # [ours]
-    config.optimizer.b2 = 0.999  # [ours]
-    config.optimizer.weight_decay = 0.0  # [ours] 0.1 for ImageNet
-    config.optimizer.clip_norm = 10.0  # [ours] as for ImageNet
-    config.optimizer.head_first = 0  # [ours] for runs with init_from
+    config.optimizer.warmup = 0.0  # [choice] elsewhere 1,000 steps (language) or 200 (GLUE)
+    config.optimizer.flat = 0.5  # [choice] flat, then a cosine, as for ImageNet
+    config.optimizer.b1 = 0.9  # [choice]
+    config.optimizer.b2 = 0.999  # [choice]
+    config.optimizer.weight_decay = 0.0  # [choice] 0.1 for ImageNet
+    config.optimizer.clip_norm = 10.0  # [choice] as for ImageNet
+    config.optimizer.head_first = 0  # [choice] for runs with init_from
 
     config.training = ConfigDict()
-    config.training.steps = 500_000  # [ours]
+    config.training.steps = 500_000  # [choice]
     config.training.batch_size = 1024  # [paper]
-    config.training.accumulate = 1  # [ours]
-    config.training.seed = 0  # [ours]
-    config.training.log_every = 50  # [ours]
-    config.training.eval_every = 10_000  # [ours]
-    config.training.eval_clips = 2048  # [ours]
-    config.training.eval_batch_size = 64  # [ours]
-    config.training.checkpoint_every = 2000  # [ours]
-    config.training.keep = 2  # [ours]
+    config.training.accumulate = 1  # [choice]
+    config.training.seed = 0  # [choice]
+    config.training.log_every = 50  # [choice]
+    config.training.eval_every = 10_000  # [choice]
+    config.training.eval_clips = 2048  # [choice]
+    config.training.eval_batch_size = 64  # [choice]
+    config.training.checkpoint_every = 2000  # [choice]
+    config.training.keep = 2  # [choice]
 
     config.mesh = ConfigDict()
-    config.mesh.data = 0  # [ours] all devices that context leaves
-    config.mesh.context = 1  # [ours]
+    config.mesh.data = 0  # [choice] all devices that context leaves
+    config.mesh.context = 1  # [choice]
     return config

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     'inference': {'core', 'media', 'metrics', 'models'},
     'training': {
         'core',
+        'media',
         'distributed',
         'metrics',
         'network',
