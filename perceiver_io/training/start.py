@@ -11,7 +11,7 @@ from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.core.config_values import build, typed
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import sources
-from perceiver_io.data.sources import DataConfig
+from perceiver_io.data.config import DataConfig
 from perceiver_io.distributed.processes import barrier
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training import run_folder
