@@ -1,9 +1,9 @@
-"""What bfloat16 changes in the reconstructions of a trained model.
+"""Error of bfloat16 in the reconstructions of a trained model.
 
     python benchmarks/bfloat16.py --checkpoint=runs/demo
 
-Decodes clips that the run is evaluated on in float32 and in bfloat16, and takes the PSNR of one
-against the other.
+Reconstructs clips of the run's evaluation split in float32 and in bfloat16, and reports the PSNR of
+one against the other.
 """
 
 import argparse

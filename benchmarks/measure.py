@@ -1,4 +1,4 @@
-"""What the benchmarks share: time, memory, arithmetic, and how they are told."""
+"""Measures and reports that the benchmarks share: time, memory, arithmetic."""
 
 import collections
 import json
@@ -18,9 +18,9 @@ import numpy as np
 
 
 class Times(NamedTuple):
-    """Medians over the runs: on the clock, and of the processor, all cores together.
+    """Medians over the runs: wall-clock time, and processor time of all cores together.
 
-    On a machine that is shared the second is the steadier one.
+    Processor time varies less on a machine that is shared.
     """
 
     seconds: float
@@ -28,7 +28,7 @@ class Times(NamedTuple):
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, Times]:
-    """The times of each function, all run in turn, after one run each that is not counted."""
+    """Times all functions in turn, `runs` times, after one run of each that is not counted."""
     for function in functions.values():
         jax.block_until_ready(function())
     times = {name: [] for name in functions}
@@ -41,7 +41,7 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], runs: int) -> dict[s
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, float]:
-    """Megabytes, by XLA's account: temporary arrays, and with arguments and results."""
+    """Megabytes by XLA's analysis: of temporary arrays, and with arguments and results."""
     analysis = compiled.memory_analysis()
     temporary = analysis.temp_size_in_bytes
     total = temporary + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
@@ -51,8 +51,8 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, float]:
 def matmul_flops(compiled: jax.stages.Compiled) -> float:
     """Multiplications and additions of all matrix products that a program for CPUs runs.
 
-    XLA's `cost_analysis` counts the body of a loop once; here it counts as often as its trip count
-    says. Elementwise operations are left out: half a percent of the plain path's.
+    XLA's `cost_analysis` counts the body of a loop once; here it is multiplied by the trip count.
+    Elementwise operations are left out; they are half a percent of those of the plain way.
     """
     computations, calls, entry = _read_program(compiled.as_text())
     times = collections.Counter()
@@ -103,7 +103,7 @@ def _flops_of(lines: Sequence[str]) -> int:
 
 
 def matmul_peak(dtype: str, size: int = 4096) -> float:
-    """FLOP/s of a matrix product of this size: what the device can do."""
+    """Measured FLOP/s of a square matrix product, the highest rate to expect of the device."""
     x = jax.numpy.ones((size, size), dtype)
     product = jax.jit(lambda x: x @ x)
     return 2 * size**3 / interleaved({'': lambda: product(x)}, 5)[''].seconds

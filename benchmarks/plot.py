@@ -12,10 +12,14 @@ matplotlib.use('agg')
 def log_log_plots(
     path: str | os.PathLike, plots: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 ) -> None:
-    """Writes one image with a plot for each title, of lines through positive points (x, y).
+    """Writes an image with one log-log plot per title.
 
-    Every line is drawn over its own x divided by its smallest, so that lines of different
-    quantities start at the same place and can be compared by slope.
+    Each line is drawn over its x divided by its smallest x, so that lines of different quantities
+    start at the same place and can be compared by slope.
+
+    Args:
+        path: of the image.
+        plots: {title: {name of a line: points (x, y), all positive}}.
     """
     rows = -(-len(plots) // 2)
     figure, axes = pyplot.subplots(

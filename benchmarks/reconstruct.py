@@ -1,12 +1,12 @@
-"""One clip, reconstructed whole: the exact path against the plain one.
+"""Reconstruction of one clip: exact attention against plain attention.
 
     python benchmarks/reconstruct.py
 
-Four ways, run in turn in one process:
-  exact              encode once, decode all chunks, in one program; float32 and bfloat16
-  plain, once        the same by the plain path
-  plain, notebook    as the released notebook is written: the whole model for each of 128 chunks,
-                     a call of a jitted function. One chunk is timed, and multiplied by 128.
+Compares, in turn in one process:
+  exact              encodes once and decodes all chunks in one program; float32 and bfloat16
+  plain, once        the same with attention='plain'
+  plain, notebook    as the released notebook does it: a call of a jitted function applies the whole
+                     model for each of 128 chunks. One chunk is timed, and multiplied by 128.
 """
 
 import argparse
@@ -29,7 +29,7 @@ NOTEBOOK_CHUNKS = 128
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--runs', type=int, default=3, help='timed runs of each way')
+    parser.add_argument('--runs', type=int, default=3, help='timed runs of each program')
     parser.add_argument('--frames', type=int, default=16)
     parser.add_argument('--size', type=int, default=224, help='height and width')
     parser.add_argument('--latents', type=int, default=784)
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def random_params(config: AutoencoderConfig) -> dict:
-    """Fresh parameters with random biases, scales and offsets of 0.1, so that all of them count."""
+    """Fresh parameters plus noise of 0.1 in biases, scales and offsets, so that none is trivial."""
     params = Autoencoder(config).init(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(0)

@@ -1,9 +1,9 @@
-"""How the exact path grows with pixels, frames and latents.
+"""How time and memory grow with pixels, frames and latents (exact attention).
 
     python benchmarks/scaling.py
 
-One clip reconstructed whole, and one training step of batch 1: seconds and XLA's temporary memory,
-with the slope of each over the range (1: linear, 2: quadratic), and a plot beside the numbers.
+Measures the reconstruction of one clip and a training step with batch 1: processor seconds and
+XLA's temporary memory, with the slope of each (1: linear, 2: quadratic). Writes a plot.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from benchmarks import measure, reconstruct, train_step  # noqa: E402
 from benchmarks.plot import log_log_plots  # noqa: E402
 from perceiver_io import Autoencoder, AutoencoderConfig
 
-RANGES = {  # what grows: the values, and the config of one
+RANGES = {  # name: values, and from a value to arguments of the config
     'pixels': ((112, 160, 224, 320, 448), lambda size: dict(height=size, width=size)),
     'frames': ((8, 16, 32, 64), lambda frames: dict(frames=frames)),
     'latents': ((98, 196, 392, 784, 1568), lambda latents: dict(latents=latents)),
@@ -90,7 +90,7 @@ def measure_one(config: AutoencoderConfig, runs: int) -> dict[str, float]:
 
 
 def slope(rows: list[dict], name: str) -> float:
-    """Of the straight line through the logarithms, by least squares."""
+    """Slope of the least-squares line through the logarithms."""
     x, y = np.log([[row['count'], row[name]] for row in rows]).T
     return float(np.polyfit(x, y, 1)[0])
 

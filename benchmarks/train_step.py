@@ -1,4 +1,4 @@
-"""A training step (loss, gradients, update): the exact path against the plain one.
+"""A training step (loss, gradients, update): exact attention against plain attention.
 
     python benchmarks/train_step.py
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument('--frames', type=int, default=16)
     parser.add_argument('--size', type=int, default=224, help='height and width')
     parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
-    parser.add_argument('--remat', action='store_true', help='the exact path with remat')
+    parser.add_argument('--remat', action='store_true', help='remat for exact attention')
     parser.add_argument(
         '--plain-gigabytes',
         type=float,
@@ -62,7 +62,7 @@ def main() -> None:
 def compare(
     config: AutoencoderConfig, batch: int, args: argparse.Namespace, peak: float | None
 ) -> list[dict]:
-    """A row for each path."""
+    """One row of results for each kind of attention."""
     configs = {
         'exact': dataclasses.replace(config, remat=args.remat),
         'plain': dataclasses.replace(config, attention='plain'),
@@ -98,7 +98,7 @@ def compare(
 
 
 class Repeated:
-    """Calls a step on its own last state, which the step is free to overwrite."""
+    """Calls a step on the state that its last call returned, as the step donates its state."""
 
     def __init__(self, step, state, clip):
         self.step, self.state, self.clip = step, state, clip
@@ -109,7 +109,7 @@ class Repeated:
 
 
 def prepare(config: AutoencoderConfig, batch: int) -> tuple:
-    """The project's training step, a state, and a batch of noise."""
+    """The training step of train.py, a fresh state, and a batch of noise."""
     mesh = sharding.make_mesh(sharding.MeshConfig(data=1), jax.devices()[:1])
     model, optimizer = Autoencoder(config), make_optimizer(OptimizerConfig(), 1000)
     step = steps.make_train_step(
@@ -125,7 +125,7 @@ def prepare(config: AutoencoderConfig, batch: int) -> tuple:
 
 
 def program_flops(config: AutoencoderConfig, batch: int) -> float:
-    """Of the matrix products in XLA's program for one CPU, loops by their trip count."""
+    """FLOPs of the matrix products in XLA's program for one CPU, with loops counted."""
     with jax.default_device(jax.devices('cpu')[0]):
         model = Autoencoder(config)
         loss = steps.make_loss(model, losses.LossWeights(), SAMPLING)
@@ -146,9 +146,9 @@ def program_flops(config: AutoencoderConfig, batch: int) -> float:
 def hand_count(config: AutoencoderConfig, batch: int) -> float:
     """Multiplications and additions of a step's matrix products, from the sizes alone.
 
-    A product costs itself forward and twice backward. In the exact path the batch shares the
-    projections of the latents' and of the output's queries, of the tokens only products with raw
-    data and (audio) with the position table are left, and all logits are made twice.
+    A product is computed once in the forward and twice in the backward pass. With exact attention,
+    the batch shares the projections of both cross-attentions' queries; of the tokens only products
+    with their data and (audio) with the position table are left; all logits are computed twice.
     """
     n, d, width = config.latents, config.latent_channels, config.token_channels
     video_tokens, audio_tokens = config.video_tokens_position.size, config.audio_patches

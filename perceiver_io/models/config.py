@@ -166,3 +166,13 @@ class AutoencoderConfig(ComputeConfig, NetworkConfig, ModalitiesConfig):
                 f"attention_dropout={self.attention_dropout} needs attention='plain': 'exact' has "
                 'no array of attention weights to drop from'
             )
+
+    @property
+    def compression(self) -> float:
+        """As the paper counts it: video tokens times their padded width, over the latents' values.
+
+        88.0 at the defaults. For a model without video, audio tokens instead (not in the paper).
+        """
+        has_video = 'video' in self.modalities
+        tokens = math.prod(self.video_token_shape) if has_video else self.audio_patches
+        return tokens * self.token_channels / (self.latents * self.latent_channels)

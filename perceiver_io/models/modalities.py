@@ -1,21 +1,23 @@
-"""What is particular to a modality: how it becomes tokens, how it is asked for, how it comes out.
+"""The parts of the model that differ between modalities: tokens, queries and readouts.
 
-The parameter names are the original's, which calls the video "image". Modalities are taken in the
-order of these names, as the original sorts them.
+The parameter names are the original's, which calls the video "image". Modalities come in the order
+of PARAMETER_NAMES, as in the original, which sorts them by name.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import haiku as hk
 import jax
 
-from perceiver_io.network.attention import Affine, Linear
-from perceiver_io.network.perceiver import TrainablePositionEncoding
+from perceiver_io.models.config import AutoencoderConfig
+from perceiver_io.network.layers import Affine
+from perceiver_io.network.perceiver import BasicDecoder
 from perceiver_io.network.position_encoding import LINSPACE, FourierPositionEncoding
 from perceiver_io.network.tokens import Tokens
+from perceiver_io.network.weights import Linear, TrainablePositionEncoding
 
-PARAMETER_NAMES = {'audio': 'audio', 'video': 'image', 'label': 'label'}  # in the original's order
+PARAMETER_NAMES = {'audio': 'audio', 'video': 'image', 'label': 'label'}
 
 
 def patch_video(video: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
@@ -35,22 +37,22 @@ def patch_audio(audio: jax.Array, patch: int) -> jax.Array:
 def video_tokens(
     video: jax.Array, patch: tuple[int, int, int], position: FourierPositionEncoding
 ) -> Tokens:
-    """[b, t, h, w, c] in [0, 1] to patches with the code of their place."""
+    """[b, t, h, w, c] in [0, 1] to tokens of patches with their positions."""
     return Tokens(data=patch_video(video, patch), position=position, grid=LINSPACE)
 
 
 def audio_tokens(audio: jax.Array, patch: int, position: FourierPositionEncoding) -> Tokens:
-    """[b, s, 1] in [-1, 1] to patches with the code of their time."""
+    """[b, s, 1] in [-1, 1] to tokens of patches with their positions."""
     return Tokens(data=patch_audio(audio, patch), position=position, grid=LINSPACE)
 
 
-def label_tokens(label: jax.Array, classes: int, masked: jax.Array) -> Tokens:
-    """Class indices [b] to one one-hot token each; `masked` [b] bool hides it from the model."""
+def label_tokens(label: jax.Array, classes: int, masked: jax.Array | None) -> Tokens:
+    """Class indices [b] to a one-hot token each; `masked`, bool [b], hides it from the model."""
     return Tokens(data=jax.nn.one_hot(label, classes)[:, None, :], masked=masked)
 
 
 class MultimodalPreprocessor(hk.Module):
-    """Gives all tokens one width: the widest modality's and `min_padding` more, learned."""
+    """Pads all tokens to one width: that of the widest modality plus `min_padding`, learned."""
 
     def __init__(self, min_padding: int, name: str = 'multimodal_preprocessor'):
         super().__init__(name=name)
@@ -62,7 +64,7 @@ class MultimodalPreprocessor(hk.Module):
         for modality, part in tokens.items():
             name = PARAMETER_NAMES[modality]
             padding = TrainablePositionEncoding(1, width - part.width, name=f'{name}_padding')()
-            # The release has a mask token for each modality and uses the label's only.
+            # The released model has a mask token for each modality, and uses only the label's.
             mask_token = TrainablePositionEncoding(1, width, name=f'{name}_mask_token')()
             padded[modality] = dataclasses.replace(
                 part, padding=padding[0], mask_token=mask_token[0]
@@ -71,7 +73,7 @@ class MultimodalPreprocessor(hk.Module):
 
 
 class ClassificationDecoder(hk.Module):
-    """Asks for the class: one learned query."""
+    """Makes the query of the class, which is learned."""
 
     def __init__(self, query_channels: int, name: str = 'classification_decoder'):
         super().__init__(name=name)
@@ -82,7 +84,7 @@ class ClassificationDecoder(hk.Module):
 
 
 class _LearnedQuery(hk.Module):
-    """Only a place in the parameter tree: the original keeps the query inside a basic decoder."""
+    """A place in the parameter tree: the original keeps the query inside a basic decoder."""
 
     def __init__(self, channels: int, name: str = 'basic_decoder'):
         super().__init__(name=name)
@@ -93,24 +95,15 @@ class _LearnedQuery(hk.Module):
 
 
 class MultimodalDecoder(hk.Module):
-    """Decodes the queries of all modalities, each with its own linear readout.
+    """Decodes the queries of all modalities, each with its own linear readout."""
 
-    `make_decoder` makes the core, as a child of this module: a `BasicDecoder` or an `ExactDecoder`.
-    """
-
-    def __init__(
-        self,
-        *,
-        min_padding: int,
-        make_decoder: Callable[[], hk.Module],
-        name: str = 'multimodal_decoder',
-    ):
+    def __init__(self, config: AutoencoderConfig, name: str = 'multimodal_decoder'):
         super().__init__(name=name)
-        self.min_padding = min_padding
-        self.decoder = make_decoder()
+        self.min_padding = config.query_padding
+        self.decoder = BasicDecoder(config, config)
 
     def decoder_query(self, queries: Mapping[str, Tokens]) -> dict[str, Tokens]:
-        """Pads the queries to one width: the widest's and `min_padding` more, learned."""
+        """Pads the queries to one width: that of the widest modality plus the least padding."""
         width = max(part.width for part in queries.values()) + self.min_padding
         padded = {}
         for modality, part in queries.items():
@@ -122,16 +115,16 @@ class MultimodalDecoder(hk.Module):
     def __call__(
         self, queries: Mapping[str, Tokens], latents: jax.Array, readouts: Mapping[str, 'Readout']
     ) -> dict[str, jax.Array]:
-        """Queries and latents [b, n, d] to answers [b, q, k] for each modality, float32."""
+        """Queries and latents [b, n, d] to outputs [b, q, k] of each modality, float32."""
         padded = self.decoder_query(queries)
-        answers = self.decoder(
+        outputs = self.decoder(
             list(padded.values()), latents, [readouts[modality] for modality in padded]
         )
-        return dict(zip(padded, answers))
+        return dict(zip(padded, outputs))
 
 
 class Readout(hk.Module):
-    """A modality's linear layer from the decoder's outputs to its values."""
+    """Makes the weights of a modality's linear layer from the decoder's outputs to its values."""
 
     NAMES = {
         'audio': 'audio_postprocessor',
@@ -143,10 +136,5 @@ class Readout(hk.Module):
         super().__init__(name=self.NAMES[modality])
         self.values = values
 
-    @hk.experimental.name_like('__call__')
-    def parameters(self, channels: int) -> Affine:
-        """The weights for outputs [..., channels]."""
-        return Linear(self.values).parameters(channels)
-
-    def __call__(self, outputs: jax.Array) -> jax.Array:
-        return Linear(self.values)(outputs)
+    def __call__(self, channels: int) -> Affine:
+        return Linear(self.values)(channels)

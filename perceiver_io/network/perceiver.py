@@ -1,34 +1,60 @@
 """Perceiver IO (paper, section 3 and figure 2): encode, process, decode.
 
-    tokens  [b, m, d']  --cross-attend-->  latents [b, n, d]
-    latents [b, n, d]   --self-attends-->  latents [b, n, d]
-    queries [b, q, d''] --cross-attend-->  outputs [b, q, channels]
+    tokens  [b, m, d']  --cross-attend-->  latents [b, n, d]    read
+    latents [b, n, d]   --self-attends-->  latents [b, n, d]    process
+    queries [b, q, d''] --cross-attend-->  outputs [b, q, k]    decode
 
-Nothing here knows which modality it has. Modules and their names are the original's.
+Modules make the weights; `read`, `process` and `decode` compute, in one of two ways with the same
+signatures and the same weights: `plain` as the paper describes it, `factored` with a fifth of the
+arithmetic. Nothing here depends on which modalities exist.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import haiku as hk
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from perceiver_io.network.attention import CrossAttention, Linear, SelfAttention
-from perceiver_io.network.factored.encoder import TokenCrossAttention
-from perceiver_io.network.tokens import Tokens, join
+from perceiver_io.network import plain
+from perceiver_io.network.config import ComputeConfig, NetworkConfig
+from perceiver_io.network.factored import decoder, encoder
+from perceiver_io.network.layers import Affine
+from perceiver_io.network.tokens import Tokens
+from perceiver_io.network.weights import (
+    CrossAttention,
+    CrossAttentionWeights,
+    DecoderWeights,
+    Linear,
+    SelfAttention,
+    SelfAttentionWeights,
+    TrainablePositionEncoding,
+)
 
 
-class TrainablePositionEncoding(hk.Module):
-    """A learned array [count, channels]: latents, queries, paddings, mask tokens."""
+class Computation(NamedTuple):
+    """One way to compute the network's three attentions.
 
-    def __init__(self, count: int, channels: int, name: str | None = None):
-        super().__init__(name=name)
-        self.shape = [count, channels]
+    Attributes:
+        read: latents [n, d] and tokens to latents [b, n, d].
+        process: latents [b, n, d] to latents [b, n, d].
+        decode: queries and latents [b, n, d] to outputs [b, q, k] of each modality.
+    """
 
-    def __call__(self) -> jax.Array:
-        init = hk.initializers.TruncatedNormal(stddev=0.02)
-        return hk.get_parameter('pos_embs', self.shape, init=init)
+    read: Callable[
+        [jax.Array, Sequence[Tokens], CrossAttentionWeights, NetworkConfig, ComputeConfig],
+        jax.Array,
+    ]
+    process: Callable[[jax.Array, SelfAttentionWeights, NetworkConfig, ComputeConfig], jax.Array]
+    decode: Callable[
+        [Sequence[Tokens], jax.Array, DecoderWeights, NetworkConfig, ComputeConfig],
+        list[jax.Array],
+    ]
+
+
+COMPUTATIONS = {
+    'plain': Computation(plain.read, plain.process, plain.decode),
+    'exact': Computation(encoder.read, encoder.process, decoder.decode),
+}
 
 
 class PerceiverEncoder(hk.Module):
@@ -37,82 +63,67 @@ class PerceiverEncoder(hk.Module):
     With several blocks the same self-attends are applied again (shared weights).
     """
 
-    def __init__(
-        self,
-        *,
-        latents: int,
-        latent_channels: int,
-        blocks: int,
-        self_attends: int,
-        cross_heads: int,
-        self_heads: int,
-        cross_widening: int,
-        self_widening: int,
-        gelu: str,
-        dropout: float,
-        attention_dropout: float,
-        dtype: jnp.dtype,
-        exact: bool,
-        remat: bool,
-        name: str = 'encoder',
-    ):
+    def __init__(self, config: NetworkConfig, compute: ComputeConfig, name: str = 'encoder'):
         super().__init__(name=name)
-        common = dict(gelu=gelu, dropout=dropout, attention_dropout=attention_dropout, dtype=dtype)
-        self.blocks = blocks
-        self.remat = remat
-        self.latents = TrainablePositionEncoding(latents, latent_channels)
-        read = TokenCrossAttention if exact else DenseCrossAttention
-        self.cross_attention = read(
-            cross_heads, cross_widening, query_residual=True, **common, name='cross_attention'
+        self.config = config
+        self.compute = compute
+        self.latents = TrainablePositionEncoding(config.latents, config.latent_channels)
+        self.cross_attention = CrossAttention(
+            config.cross_attention_widening, name='cross_attention'
         )
         self.self_attends = [
-            SelfAttention(self_heads, self_widening, **common, by_head=exact, name='self_attention')
-            for _ in range(self_attends)
+            SelfAttention(config.self_attention_widening, name='self_attention')
+            for _ in range(config.self_attends)
         ]
 
-    def __call__(self, tokens: Sequence[Tokens], batch: int) -> jax.Array:
-        """Tokens of every modality to latents [b, n, d], float32."""
+    def __call__(self, tokens: Sequence[Tokens]) -> jax.Array:
+        """Tokens of every modality, all of one width, to latents [b, n, d], float32."""
+        config, compute = self.config, self.compute
+        computation = COMPUTATIONS[compute.attention]
+
+        def process(latents: jax.Array, weights: SelfAttentionWeights) -> jax.Array:
+            return computation.process(latents, weights, config, compute)
+
         latents = self.latents()
-        latents = self.cross_attention(latents, tokens, batch)
-        for _ in range(self.blocks):
-            for self_attend in self.self_attends:
-                latents = hk.remat(self_attend)(latents) if self.remat else self_attend(latents)
+        reader = self.cross_attention(config.latent_channels, tokens[0].width)
+        layers = [layer(config.latent_channels) for layer in self.self_attends]
+        process = hk.remat(process) if compute.remat else process
+
+        latents = computation.read(latents, tokens, reader, config, compute)
+        for layer in config.blocks * layers:
+            latents = process(latents, layer)
         return latents
 
 
-class DenseCrossAttention(CrossAttention):
-    """`CrossAttention` of learned latents over the tokens as one array: the plain path."""
-
-    def __call__(self, latents: jax.Array, tokens: Sequence[Tokens], batch: int) -> jax.Array:
-        """Latents [n, d] and the tokens of every modality to [b, n, d] with b = `batch`."""
-        latents = jnp.broadcast_to(latents, (batch, *latents.shape))
-        return super().__call__(latents, join(tokens, batch, self.dtype))
-
-
 class BasicDecoder(hk.Module):
-    """Asks the latents: queries cross-attend to them, without a residual, then a linear layer."""
+    """Queries cross-attend to the latents, without a residual; output layer and readouts follow."""
 
-    def __init__(
-        self, *, channels: int, heads: int, gelu: str, dtype: jnp.dtype, name: str = 'basic_decoder'
-    ):
+    def __init__(self, config: NetworkConfig, compute: ComputeConfig, name: str = 'basic_decoder'):
         super().__init__(name=name)
-        self.channels = channels
-        self.heads = heads
-        self.gelu = gelu
-        self.dtype = dtype
+        self.config = config
+        self.compute = compute
 
     def __call__(
-        self, queries: Sequence[Tokens], latents: jax.Array, readouts: Sequence[Linear]
+        self,
+        queries: Sequence[Tokens],
+        latents: jax.Array,
+        readouts: Sequence[Callable[[int], Affine]],
     ) -> list[jax.Array]:
-        """Queries of every modality and latents [b, n, d] to answers [b, q, k] of each, float32."""
-        dtype = self.dtype
-        cross_attention = CrossAttention(
-            self.heads, widening=1, gelu=self.gelu, query_residual=False, dtype=dtype
+        """Decodes the queries of every modality.
+
+        Args:
+            queries: of every modality, all of one width.
+            latents: [b, n, d].
+            readouts: for each modality, makes the linear layer from an output's width to its k.
+
+        Returns:
+            Outputs [b, q, k] of each modality, float32.
+        """
+        config, compute = self.config, self.compute
+        width, channels = queries[0].width, config.decoder_channels
+        weights = DecoderWeights(
+            cross=CrossAttention(widening=1)(width, config.latent_channels),
+            output=Linear(channels, name='output')(width),
+            readouts=tuple(readout(channels) for readout in readouts),
         )
-        x = cross_attention(join(queries, len(latents), dtype), latents)
-        outputs = Linear(self.channels, name='output')(x.astype(dtype)).astype(dtype)
-        ends = np.cumsum([part.count for part in queries])
-        return [
-            readout(output)
-            for readout, output in zip(readouts, jnp.split(outputs, ends[:-1], axis=1))
-        ]
+        return COMPUTATIONS[compute.attention].decode(queries, latents, weights, config, compute)

@@ -1,50 +1,55 @@
 """Fourier position encodings, as one small table for each axis.
 
-The code of a grid point is a function of t, next to one of y, next to one of x. It is therefore
-kept as one table for each axis (16 + 56 + 56 rows for the video) and joined only where a dense
-array is wanted. All tables are made here, in numpy, once, and are the same numbers for training and
-inference, on every device.
+The code of a grid point is the concatenation of a function of t, one of y and one of x. It is kept
+as one table for each axis (16 + 56 + 56 rows for the video tokens of the released model) and joined
+only where a dense array is needed. All tables are computed here, in numpy, so that training and
+inference use the same numbers on every device.
 
 Rounding is part of the model. The highest audio band is sin(pi * 15360 * x): rounding its argument
-to float32 moves the feature by up to 1e-2, and the released weights were trained and shown with
-rounded arguments. They are therefore rounded here step by step as the source of the weights rounds
-them: as XLA compiles the original's expression (divisions by a constant become products with its
-reciprocal), or as PyTorch computes that of the transformers library. Only the sine and cosine of
-the rounded argument are taken in float64.
+to float32 changes the feature by up to 1e-2, and the released weights were trained and evaluated
+with rounded arguments. The argument is therefore rounded step by step as in the implementation that
+the weights come from: as XLA compiles the original's expression (a division by a constant becomes a
+product with its reciprocal), or as PyTorch computes that of the transformers library. Only the sine
+and cosine of the rounded argument are computed in float64.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
+from typing import Final, Literal
 
 import numpy as np
 
 from perceiver_io.core.errors import UserError
 
-# The original's two grids over [-1, 1). Inputs and queries that are decoded undivided lie on
-# LINSPACE, both ends included. Queries picked by index (all of training, and the released
-# reconstruction, which runs in chunks) lie on SUBSAMPLED, -1 + 2 i / n.
-LINSPACE = 'linspace'
-SUBSAMPLED = 'subsampled'
+# The original has two grids over [-1, 1]. LINSPACE includes both ends: inputs, and queries that are
+# decoded undivided. SUBSAMPLED is -1 + 2 i / n: queries by index, as in all of training and in the
+# released reconstruction, which runs in chunks.
+Grid = Literal['linspace', 'subsampled']
+LINSPACE: Final = 'linspace'
+SUBSAMPLED: Final = 'subsampled'
 
-# Whose rounding: that of the original code, or that of the transformers library.
-XLA = 'xla'
-TORCH = 'torch'
+# The implementation whose float32 rounding is reproduced: the original code, or the transformers
+# library.
+Rounding = Literal['xla', 'torch']
+XLA: Final = 'xla'
+TORCH: Final = 'torch'
 
 
-def grid(kind: str, size: int, rounding: str = XLA) -> np.ndarray:
+def grid(kind: Grid, size: int, rounding: Rounding = XLA) -> np.ndarray:
     """Positions of `size` points in [-1, 1], float32 [size]; `kind` is LINSPACE or SUBSAMPLED."""
     if kind == LINSPACE:
         return LINSPACES[rounding](-1.0, 1.0, size)
     if kind == SUBSAMPLED:
-        twice, size = 2 * np.arange(size, dtype=np.float32), np.float32(size)
-        return np.float32(-1) + (twice / size if rounding == TORCH else twice * (1 / size))
+        twice, count = 2 * np.arange(size, dtype=np.float32), np.float32(size)
+        return np.float32(-1) + (twice / count if rounding == TORCH else twice * (1 / count))
     raise UserError(f'grid {kind!r} is unknown: use {LINSPACE!r} or {SUBSAMPLED!r}')
 
 
 @functools.lru_cache(maxsize=64)
 def fourier_table(
-    kind: str, size: int, bands: int, max_resolution: int, rounding: str = XLA
+    kind: Grid, size: int, bands: int, max_resolution: int, rounding: Rounding = XLA
 ) -> np.ndarray:
     """The code of every point of one axis, float32 [size, 1 + 2 * bands].
 
@@ -67,9 +72,9 @@ def _xla_linspace(start: float, stop: float, size: int) -> np.ndarray:
         return np.array([start], np.float32)
     index = np.arange(size - 1, dtype=np.float32)
     step = np.float32(1) / np.float32(size - 1)
-    start, stop = np.float32(start), np.float32(stop)
-    points = start * (1 - index * step) + index * (stop * step)
-    return np.append(points, stop)
+    first, last = np.float32(start), np.float32(stop)
+    points = first * (1 - index * step) + index * (last * step)
+    return np.append(points, last)
 
 
 def _torch_linspace(start: float, stop: float, size: int) -> np.ndarray:
@@ -82,7 +87,10 @@ def _torch_linspace(start: float, stop: float, size: int) -> np.ndarray:
     return points.astype(np.float32)
 
 
-LINSPACES = {XLA: _xla_linspace, TORCH: _torch_linspace}
+LINSPACES: dict[Rounding, Callable[[float, float, int], np.ndarray]] = {
+    XLA: _xla_linspace,
+    TORCH: _torch_linspace,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,7 @@ class FourierPositionEncoding:
     shape: tuple[int, ...]
     bands: int
     max_resolution: tuple[int, ...]
-    rounding: str = XLA
+    rounding: Rounding = XLA
 
     @property
     def channels(self) -> int:
@@ -111,7 +119,7 @@ class FourierPositionEncoding:
         """Points in the grid."""
         return math.prod(self.shape)
 
-    def tables(self, kind: str) -> tuple[np.ndarray, ...]:
+    def tables(self, kind: Grid) -> tuple[np.ndarray, ...]:
         """One float32 [points, 1 + 2 * bands] for each axis, on the grid named by `kind`."""
         return tuple(
             fourier_table(kind, size, self.bands, resolution, self.rounding)
@@ -128,7 +136,7 @@ class FourierPositionEncoding:
         sines = axes + axis * self.bands + band
         return np.concatenate([[axis], sines, sines + axes * self.bands])
 
-    def dense(self, kind: str) -> np.ndarray:
+    def dense(self, kind: Grid) -> np.ndarray:
         """The code of every point, float32 [size, channels], row-major over the axes."""
         code = np.empty(self.shape + (self.channels,), np.float32)
         for axis, table in enumerate(self.tables(kind)):

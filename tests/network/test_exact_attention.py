@@ -1,41 +1,21 @@
-"""The exact path computes what the plain one computes: outputs, gradients, in pieces, on a mesh."""
+"""The exact computation equals the plain one: outputs, gradients, in chunks."""
 
 import dataclasses
-import os
-import re
-import subprocess
-import sys
-import textwrap
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.golden_files import random_parameter
+from helpers.models import UNEVEN, make_inputs, make_params
 
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
-from perceiver_io.network.attention import attend, attend_by_head, layer_norm
 from perceiver_io.network.factored import decoder as exact_decoder
 from perceiver_io.network.factored import encoder as exact_encoder
-from perceiver_io.network.factored import folding, separable
+from perceiver_io.network.factored import tiled_softmax
+from perceiver_io.network.factored.inner_products import centre
+from perceiver_io.network.layers import layer_norm
 from perceiver_io.network.position_encoding import FourierPositionEncoding
 from perceiver_io.network.tokens import Tokens
-
-TINY = dict(
-    frames=2,
-    height=16,
-    width=12,
-    samples_per_frame=96,
-    classes=5,
-    video_bands=3,
-    audio_bands=4,
-    latents=6,
-    latent_channels=16,
-    self_attends=1,
-    self_attention_heads=2,
-    decoder_channels=12,
-    label_query_channels=30,
-)
 
 FEW_QUERIES = {
     'all': {},
@@ -51,29 +31,6 @@ MANY_QUERIES = {
     'video': dict(modalities=('video',), gelu='exact'),
     'video_and_label': dict(modalities=('video', 'label'), video_patch=(2, 2, 4)),
 }
-
-
-def make_params(config: AutoencoderConfig, seed: int = 0) -> dict:
-    """Random weights with biases and scales that count, as in the golden files."""
-    shapes = jax.eval_shape(Autoencoder(config).init, jax.random.key(0))
-    return {
-        module: {
-            name: random_parameter(f'{module}/{name}', leaf.shape, seed)
-            for name, leaf in leaves.items()
-        }
-        for module, leaves in shapes.items()
-    }
-
-
-def make_inputs(config: AutoencoderConfig, batch: int = 2) -> dict:
-    """A batch of clips, the last one's label hidden."""
-    rng = np.random.default_rng(0)
-    return dict(
-        video=rng.random((batch, *config.video_shape, 3), dtype=np.float32),
-        audio=2 * rng.random((batch, config.samples, 1), dtype=np.float32) - 1,
-        label=rng.integers(0, config.classes, batch),
-        label_masked=np.arange(batch) == batch - 1,
-    )
 
 
 def answers_and_gradients(config, params, inputs, video_index=None, audio_index=None):
@@ -137,12 +94,12 @@ def assert_same(config, params, inputs, output_error=2e-5, gradient_error=1e-4, 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """So that the tokens of these clips fill several tiles."""
-    monkeypatch.setattr(exact_encoder, 'TILE', 9)
+    monkeypatch.setattr(tiled_softmax, 'TILE', 9)
 
 
 @pytest.mark.parametrize('case', FEW_QUERIES)
 def test_few_queries(case):
-    config = AutoencoderConfig(**TINY | FEW_QUERIES[case])
+    config = AutoencoderConfig(**UNEVEN | FEW_QUERIES[case])
     assert_same(
         config,
         make_params(config),
@@ -156,7 +113,7 @@ def test_few_queries(case):
 def test_many_queries(case, monkeypatch):
     """By tables and folded layers, in chunks that do not come out even."""
     monkeypatch.setattr(exact_decoder, 'FEW', 2)
-    config = AutoencoderConfig(**TINY | MANY_QUERIES[case], decode_memory=20_000)
+    config = AutoencoderConfig(**UNEVEN | MANY_QUERIES[case], decode_memory=20_000)
     assert_same_answers(
         config,
         make_params(config),
@@ -167,12 +124,12 @@ def test_many_queries(case, monkeypatch):
 
 def test_gradient_of_many_queries(monkeypatch):
     monkeypatch.setattr(exact_decoder, 'FEW', 2)
-    config = AutoencoderConfig(**TINY, modalities=('video',))
+    config = AutoencoderConfig(**UNEVEN, modalities=('video',))
     assert_same(config, make_params(config), make_inputs(config), video_index=np.arange(40))
 
 
 def test_no_label_is_given():
-    config = AutoencoderConfig(**TINY)
+    config = AutoencoderConfig(**UNEVEN)
     inputs = make_inputs(config) | dict(label=None, label_masked=None)
     assert_same(
         config, make_params(config), inputs, video_index=np.array([1]), audio_index=np.array([1])
@@ -182,7 +139,7 @@ def test_no_label_is_given():
 def test_trained_like_weights(monkeypatch):
     """Large logits (standard deviation 20), attention outputs that all but vanish, lost rank."""
     monkeypatch.setattr(exact_decoder, 'FEW', 2)
-    config = AutoencoderConfig(**TINY)
+    config = AutoencoderConfig(**UNEVEN)
     params = make_params(config)
     encoder = 'encoder/~/cross_attention'
     decoder = 'multimodal_decoder/~/basic_decoder/cross_attention'
@@ -217,9 +174,9 @@ def test_masked_tokens_of_any_modality():
         return jnp.einsum('brm,bmd->brd', weights, x)
 
     def exact(leaves):
-        rows = separable.centre(leaves['rows'])
+        rows = centre(leaves['rows'])
         means = exact_encoder.mean_token(rows, [make_tokens(leaves)], 3, jnp.float32)
-        return separable.centre(means)
+        return centre(means)
 
     def make_tokens(leaves):
         return Tokens(
@@ -245,41 +202,10 @@ def test_masked_tokens_of_any_modality():
         np.testing.assert_allclose(gradients[name], plain_gradients[name], rtol=1e-4, atol=1e-4)
 
 
-def test_attend_by_head():
-    q, k, v = np.random.default_rng(0).standard_normal((3, 2, 5, 4, 3), np.float32)
-
-    def everything(f):
-        answer, pull_back = jax.vjp(f, q, k, v)
-        return answer, pull_back(jnp.cos(answer))
-
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6),
-        everything(attend),
-        everything(attend_by_head),
-    )
-
-
-@pytest.mark.parametrize('rank, scale', [(16, 1.0), (16, 1e-12), (3, 1.0), (0, 1.0)])
-def test_orthonormal_rows(rank, scale):
-    rng = np.random.default_rng(0)
-    w = (
-        scale
-        * rng.standard_normal((16, rank), np.float32)
-        @ rng.standard_normal((rank, 30), np.float32)
-    )
-    basis = np.asarray(folding.orthonormal_rows(w))
-    norm = np.linalg.norm(w)
-    np.testing.assert_allclose(w @ basis.T @ basis, w, atol=3e-6 * norm)
-    v = rng.standard_normal((100, 16), np.float32)
-    np.testing.assert_allclose(
-        np.linalg.norm(v @ (w @ basis.T), axis=1), np.linalg.norm(v @ w, axis=1), rtol=3e-6
-    )
-
-
 @pytest.mark.parametrize('attention', ['plain', 'exact'])
 def test_reconstruct_in_chunks_is_the_whole(attention, monkeypatch):
     monkeypatch.setattr(exact_decoder, 'FEW', 2)
-    config = AutoencoderConfig(**TINY, attention=attention)
+    config = AutoencoderConfig(**UNEVEN, attention=attention)
     params, inputs = make_params(config), make_inputs(config)
     del inputs['label_masked']
     outputs = [
@@ -290,7 +216,7 @@ def test_reconstruct_in_chunks_is_the_whole(attention, monkeypatch):
 
 
 def test_remat_changes_nothing():
-    config = AutoencoderConfig(**TINY, modalities=('audio',))
+    config = AutoencoderConfig(**UNEVEN, modalities=('audio',))
     results = [
         answers_and_gradients(
             dataclasses.replace(config, remat=remat),
@@ -307,7 +233,7 @@ def test_remat_changes_nothing():
 
 def test_both_paths_draw_the_same_parameters():
     plain, exact = (
-        Autoencoder(AutoencoderConfig(**TINY, modalities=('audio',), attention=attention)).init(
+        Autoencoder(AutoencoderConfig(**UNEVEN, modalities=('audio',), attention=attention)).init(
             jax.random.key(3)
         )
         for attention in ('plain', 'exact')
@@ -316,7 +242,7 @@ def test_both_paths_draw_the_same_parameters():
 
 
 def test_bfloat16_is_near_float32():
-    config = AutoencoderConfig(**TINY, modalities=('video', 'label'))
+    config = AutoencoderConfig(**UNEVEN, modalities=('video', 'label'))
     params, inputs = make_params(config), make_inputs(config)
     (full, gradients), (half, half_gradients) = (
         answers_and_gradients(
@@ -339,109 +265,3 @@ def test_rejects_what_cannot_be():
     with pytest.raises(ValueError, match="attention_dropout=0.1 needs attention='plain'"):
         AutoencoderConfig(attention_dropout=0.1)
     AutoencoderConfig(attention_dropout=0.1, attention='plain')
-
-
-def largest_array(function, *args) -> int:
-    """Elements of the largest array anywhere in a compiled program, its arguments aside."""
-    text = jax.jit(function).lower(*args).compile().as_text()
-    arguments = {leaf.size for leaf in jax.tree.leaves(args)}
-    sizes = {
-        int(np.prod([int(size) for size in shape.split(',')]))
-        for shape in re.findall(r'\bf32\[([\d,]+)\]', text)
-    }
-    return max(sizes - arguments)
-
-
-@pytest.mark.parametrize('attention', ['plain', 'exact'])
-def test_no_array_of_all_tokens_or_queries_at_full_width(attention):
-    """In the compiled programs of a training step and of a reconstruction; plain has them."""
-    config = AutoencoderConfig(
-        **TINY
-        | dict(
-            frames=4,
-            height=64,
-            width=64,
-            classes=230,
-            label_query_channels=300,
-            self_attends=1,
-            video_bands=6,
-        ),
-        attention=attention,
-        decode_memory=2**20,
-    )
-    tokens, pixels = config.video_token_shape, config.video_shape
-    model = Autoencoder(config)
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    video = np.zeros((1, *pixels, 3), np.float32)
-    audio = np.zeros((1, config.samples, 1), np.float32)
-
-    def loss(params, video, audio):
-        latents = model.encode(params, video=video, audio=audio)
-        output = model.decode(params, latents, video_index=jnp.arange(8), audio_index=jnp.arange(8))
-        return sum(leaf.sum() for leaf in jax.tree.leaves(output))
-
-    at_full_width = np.prod(tokens) * config.token_channels
-    step = largest_array(jax.value_and_grad(loss), params, video, audio)
-    whole = largest_array(
-        lambda params, video, audio: model.reconstruct(params, video=video, audio=audio),
-        params,
-        video,
-        audio,
-    )
-    if attention == 'plain':
-        assert step >= at_full_width and whole >= at_full_width
-    else:
-        assert step < at_full_width / 2 and whole < at_full_width / 2
-    assert whole < np.prod(pixels) * config.query_channels / 2
-
-
-def test_a_mesh_changes_nothing():
-    """Eight devices as 2 x 4, clips and their frames divided, in a process of its own."""
-    code = textwrap.dedent("""
-        import re
-        import jax, jax.numpy as jnp, numpy as np
-        from perceiver_io import exact_decoder, exact_encoder, sharding
-        from perceiver_io.autoencoder import Autoencoder, AutoencoderConfig
-        from test_exact_attention import TINY, make_inputs, make_params
-
-        exact_encoder.TILE, exact_decoder.FEW = 40, 16
-        config = AutoencoderConfig(**TINY | dict(frames=8, latents=8, decode_memory=400_000))
-        model, params, inputs = Autoencoder(config), make_params(config), make_inputs(config, 4)
-        del inputs['label'], inputs['label_masked']
-
-        def loss(params, inputs):
-            latents = model.encode(params, **inputs)
-            few = model.decode(
-                params, latents, video_index=jnp.arange(9), audio_index=jnp.arange(7))
-            return sum((leaf ** 2).mean() for leaf in jax.tree.leaves(few))
-
-        def everything(params, inputs):
-            return jax.value_and_grad(loss)(params, inputs), model.reconstruct(params, **inputs)
-
-        mesh = sharding.make_mesh(sharding.MeshConfig(2, 4))
-        placed = {name: jax.device_put(inputs[name], getattr(sharding.clip_sharding(mesh), name))
-                  for name in inputs}
-        params = jax.device_put(params, sharding.replicated(mesh))
-        compiled = jax.jit(everything).lower(params, placed).compile()
-        sharded = jax.device_get(compiled(params, placed))
-        single = jax.device_get(jax.jit(everything)(jax.device_get(params), inputs))
-        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-4, atol=2e-5),
-                     single, sharded)
-
-        # No device gathers the tokens of a clip.
-        patches = config.frames * 16 * 48
-        gathered = [int(np.prod([int(size) for size in shape.split(',')])) for shape in re.findall(
-            r'f32\\[([\\d,]+)\\][^=]* all-gather\\(', compiled.as_text())]
-        print('largest gather', max(gathered, default=0), 'of', patches)
-    """)
-    environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': os.pathsep.join(sys.path),
-    }
-    done = subprocess.run(
-        [sys.executable, '-c', code], env=environment, text=True, capture_output=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    print(done.stdout)
-    assert 'largest gather' in done.stdout

@@ -1,0 +1,66 @@
+"""The autoencoder's forward pass, as two functions to be run inside `hk.transform`."""
+
+from collections.abc import Callable
+
+import jax
+
+from perceiver_io.core.clip import Clip, Output, to_float
+from perceiver_io.models import modalities
+from perceiver_io.models.config import AutoencoderConfig
+from perceiver_io.models.modalities import PARAMETER_NAMES
+from perceiver_io.network.perceiver import PerceiverEncoder
+from perceiver_io.network.position_encoding import (
+    LINSPACE,
+    SUBSAMPLED,
+    FourierPositionEncoding,
+    Grid,
+)
+from perceiver_io.network.tokens import Tokens
+
+
+def encode(config: AutoencoderConfig, clip: Clip, label_masked: jax.Array | None) -> jax.Array:
+    """Clips, and which labels are hidden, bool [b], to latents [b, n, d]."""
+    clip = to_float(clip)
+    make = {
+        'audio': lambda: modalities.audio_tokens(
+            clip.audio, config.audio_patch, config.audio_position
+        ),
+        'video': lambda: modalities.video_tokens(
+            clip.video, config.video_patch, config.video_tokens_position
+        ),
+        'label': lambda: modalities.label_tokens(clip.label, config.classes, label_masked),
+    }
+    tokens = {
+        modality: make[modality]() for modality in PARAMETER_NAMES if modality in config.modalities
+    }
+    padded = modalities.MultimodalPreprocessor(config.input_padding)(tokens)
+    return PerceiverEncoder(config, config)(list(padded.values()))
+
+
+def decode(
+    config: AutoencoderConfig,
+    latents: jax.Array,
+    video_index: jax.Array | None,
+    audio_index: jax.Array | None,
+    grid: Grid | None,
+) -> Output:
+    """Latents [b, n, d] to video [b, q, c], audio [b, q, patch] and label [b, k]."""
+
+    def query(position: FourierPositionEncoding, index: jax.Array | None) -> Tokens:
+        usual: Grid = LINSPACE if index is None else SUBSAMPLED
+        return Tokens(position=position, grid=grid or usual, index=index)
+
+    make: dict[str, Callable[[], Tokens]] = {
+        'audio': lambda: query(config.audio_position, audio_index),
+        'video': lambda: query(config.video_query_position, video_index),
+        'label': modalities.ClassificationDecoder(config.label_query_channels),
+    }
+    queries = {
+        modality: make[modality]() for modality in PARAMETER_NAMES if modality in config.modalities
+    }
+    values = {'audio': config.audio_patch, 'video': config.channels, 'label': config.classes}
+    readouts = {modality: modalities.Readout(modality, values[modality]) for modality in queries}
+    outputs = modalities.MultimodalDecoder(config)(queries, latents, readouts)
+    if 'label' in outputs:
+        outputs['label'] = outputs['label'][:, 0]
+    return Output(**outputs)

@@ -1,0 +1,59 @@
+"""The exact computation on several devices, in a process of its own that has them."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+
+def test_a_mesh_changes_nothing():
+    """Eight devices as 2 x 4, clips and their frames divided, in a process of its own."""
+    code = textwrap.dedent("""
+        import re
+        import jax, jax.numpy as jnp, numpy as np
+        from helpers.models import UNEVEN, make_inputs, make_params
+        from perceiver_io.distributed import sharding
+        from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+        from perceiver_io.network.factored import decoder, tiled_softmax
+
+        tiled_softmax.TILE, decoder.FEW = 40, 16
+        config = AutoencoderConfig(**UNEVEN | dict(frames=8, latents=8, decode_memory=400_000))
+        model, params, inputs = Autoencoder(config), make_params(config), make_inputs(config, 4)
+        del inputs['label'], inputs['label_masked']
+
+        def loss(params, inputs):
+            latents = model.encode(params, **inputs)
+            few = model.decode(
+                params, latents, video_index=jnp.arange(9), audio_index=jnp.arange(7))
+            return sum((leaf ** 2).mean() for leaf in jax.tree.leaves(few))
+
+        def everything(params, inputs):
+            return jax.value_and_grad(loss)(params, inputs), model.reconstruct(params, **inputs)
+
+        mesh = sharding.make_mesh(sharding.MeshConfig(2, 4))
+        placed = {name: jax.device_put(inputs[name], getattr(sharding.clip_sharding(mesh), name))
+                  for name in inputs}
+        params = jax.device_put(params, sharding.replicated(mesh))
+        compiled = jax.jit(everything).lower(params, placed).compile()
+        sharded = jax.device_get(compiled(params, placed))
+        single = jax.device_get(jax.jit(everything)(jax.device_get(params), inputs))
+        jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=2e-4, atol=2e-5),
+                     single, sharded)
+
+        # No device gathers the tokens of a clip.
+        values = config.frames * config.height * config.width * 3
+        gathered = [int(np.prod([int(size) for size in shape.split(',')])) for shape in re.findall(
+            r'f32\\[([\\d,]+)\\][^=]* all-gather\\(', compiled.as_text())]
+        assert max(gathered, default=0) < values, gathered
+        print('largest gather', max(gathered, default=0), 'of', values)
+    """)
+    environment = os.environ | {
+        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+        'JAX_PLATFORMS': 'cpu',
+        'PYTHONPATH': os.pathsep.join(sys.path),
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'largest gather' in done.stdout  # the process came to its end
