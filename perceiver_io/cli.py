@@ -16,6 +16,7 @@ import importlib
 import os
 import pathlib
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ COMMANDS = {
 }
 ALIASES = {'embed': 'encode'}  # the name of earlier versions
 
+_typed: list[str] = []  # the command line before `--config` is resolved
 _CONFIGS = pathlib.Path(__file__).resolve().parent / 'configs'
 _HELP = {'-h', '-help', '--help', '--helpshort', '--helpfull'}
 
@@ -83,6 +85,7 @@ def run(
             stream.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax logs a lot; --verbosity=0 shows it
+    _typed[:] = sys.argv
     asked = bool(_HELP & _before_dashes(sys.argv))
     with contextlib.ExitStack() as stack:
         try:
@@ -94,6 +97,7 @@ def run(
                 print(_help(sys.modules[main.__module__].__doc__ or '', names))
                 sys.exit(0)
             arguments = flags.FLAGS(sys.argv)
+            _check_configs(names)
         except Exception as error:
             if os.environ.get(TRACEBACK):
                 raise
@@ -109,6 +113,20 @@ def run(
             if text is None or os.environ.get(TRACEBACK):
                 raise
             _fail(text, 2 if isinstance(error, UsageError) else 1)
+
+
+def command_line() -> str:
+    """The command line of this process, to run it again."""
+    program, *arguments = _typed
+    if program.endswith('.py'):
+        program = f'python {shlex.quote(program)}'
+    return ' '.join([program, *map(shlex.quote, arguments)])
+
+
+def no_arguments(arguments: Sequence[str]) -> None:
+    """UsageError if there are arguments besides flags, after the program's name."""
+    if len(arguments) > 1:
+        raise UsageError(f'{arguments[1]!r} is no flag; --help lists the flags')
 
 
 @contextlib.contextmanager
@@ -207,6 +225,17 @@ def _usage_message(error: Exception) -> str:
         elif type(error).__module__.partition('.')[0] not in ('absl', 'ml_collections'):
             text = f'the config file cannot be used: {type(error).__name__}: {text}'
     return ' '.join(text.split())
+
+
+def _check_configs(names: Iterable[str]) -> None:
+    """Raises what ml_collections keeps until a config is used: files that could not be opened."""
+    from absl import flags
+    from ml_collections.config_flags import config_flags
+
+    for name in names:
+        flag = flags.FLAGS[name]
+        if config_flags.is_config_flag(flag) and flag.value is not None:
+            flag.value.keys()
 
 
 def _usage() -> str:

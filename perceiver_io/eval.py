@@ -42,7 +42,8 @@ from perceiver_io.training.experiment import Experiment
 VIDEO_SECONDS = 10  # of the side-by-side videos, at most
 
 
-def main(_: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
+    cli.no_arguments(arguments)
     values = flags.FLAGS
     evaluate_checkpoints(
         values.checkpoint,

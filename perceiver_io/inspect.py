@@ -33,7 +33,8 @@ _BAR = 40  # characters
 _LISTED = 12  # classes in the printed list
 
 
-def main(_: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
+    cli.no_arguments(arguments)
     values = flags.FLAGS
     if values.dataset_dir and values.path:
         raise UsageError('--dataset_dir and --path exclude each other: set one of them')

@@ -9,9 +9,9 @@ several hosts.
 """
 
 import os
-import shlex
 import signal
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -25,16 +25,17 @@ from perceiver_io.training import loop, start
 from perceiver_io.training.run_lock import run_lock
 
 
-def main(_: object) -> int:
+def main(arguments: Sequence[str]) -> int:
+    cli.no_arguments(arguments)
     values = flags.FLAGS
-    if values.config is None or values.workdir is None:
+    if values.config is None or not values.workdir:
         raise UsageError('both --config=demo, or another config, and --workdir=DIR are needed')
     initialize_from_flags()
     try:
         with run_lock(values.workdir), StopSignals() as stop:
             loop.train(start.decide(values.config.to_dict(), values.workdir), values.workdir, stop)
     except Stopped as stopped:
-        print(f'{stopped}; to continue: {_command()}', file=sys.stderr)
+        print(f'{stopped}; to continue: {cli.command_line()}', file=sys.stderr)
         return 128 + signal.SIGINT if stopped.signal == signal.SIGINT else os.EX_OK
     return os.EX_OK
 
@@ -45,11 +46,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_string('workdir', None, 'Folder of the run; created if it does not exist.')
     define_distributed_flags()
-
-
-def _command() -> str:
-    """The command line of this program."""
-    return shlex.join([*(['python'] if sys.argv[0].endswith('.py') else []), *sys.argv])
 
 
 if __name__ == '__main__':
