@@ -189,7 +189,7 @@ def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
     )
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
     print(builder.summary())
-    records = prepared.open_prepared(folder, Selection("train", ClipSpec())).records
+    records = prepared.open_prepared(folder, Selection('train', ClipSpec())).records
     media = [record.load() for record in records]
     for index, content in enumerate(media):
         (folder / f'{index:03}.mp4').write_bytes(content)

@@ -7,13 +7,15 @@ again. The names below are the public interface; each is imported when it is fir
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from perceiver_io.core.version import VERSION
+
 if TYPE_CHECKING:
     from perceiver_io.checkpoints.checkpoint import Checkpoint
     from perceiver_io.checkpoints.loading import load, load_checkpoint
     from perceiver_io.core.clip import Clip, ClipSpec, Output
     from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 
-__version__ = '0.2.0'
+__version__ = VERSION
 __all__ = [
     'Autoencoder',
     'AutoencoderConfig',

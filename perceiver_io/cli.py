@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from perceiver_io.core.errors import UsageError, UserError
+from perceiver_io.core.version import VERSION
 
 TRACEBACK = 'PERCEIVER_IO_TRACEBACK'  # set this variable to anything to see where an error arose
 
@@ -54,9 +55,7 @@ def main() -> None:
         print(_usage())
         sys.exit(0)
     if name == '--version':
-        from perceiver_io import __version__
-
-        print(__version__)
+        print(VERSION)
         sys.exit(0)
     if ALIASES.get(name, name) not in COMMANDS:
         known = ', '.join(COMMANDS)

@@ -207,9 +207,7 @@ def _own_rows(
 def _batches(examples: grain.MapDataset, size: int, workers: int, threads: int) -> Batches:
     if workers < 0 or threads < 1:
         raise UserError(f'{workers=} must be at least 0, and {threads=} at least 1')
-    ahead = max(
-        threads, -(-size // max(workers, 1))
-    )  # of all workers, a batch
+    ahead = max(threads, -(-size // max(workers, 1)))  # of all workers, a batch
     dataset = examples.to_iter_dataset(grain.ReadOptions(threads, ahead))
     if workers:
         if not flags.FLAGS.is_parsed():  # Grain passes some of its flags to the workers

@@ -13,9 +13,9 @@ from helpers.media_files import SIZE, burst, frame_times, make_media, read_numbe
 
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.media import video as video_module
+from perceiver_io.media.audio import AudioReader
 from perceiver_io.media.containers import open_media
 from perceiver_io.media.reader import UnreadableMedia, probe, read_window, read_windows
-from perceiver_io.media.audio import AudioReader
 from perceiver_io.media.video import VideoReader
 from perceiver_io.media.writer import write_media
 
