@@ -98,8 +98,8 @@ def test_what_was_whole_but_not_yet_named_is_not_fetched_again(server, tmp_path)
 @pytest.mark.parametrize(
     'behaviour, expected',
     [
-        ('another file', 'another file .3000000 bytes with SHA-256'),
-        ('longer', 'another file .more than 3000000 bytes'),
+        ('another file', 'another file than expected'),
+        ('longer', 'another file than expected'),
     ],
 )
 def test_another_file_is_refused_and_removed(server, tmp_path, behaviour, expected):
@@ -119,13 +119,12 @@ def test_a_partial_file_of_something_else_is_refused_and_removed(server, tmp_pat
     assert fetch(server, tmp_path / 'weights').read_bytes() == DATA
 
 
-def test_a_file_in_the_cache_is_checked_too(server, tmp_path):
+def test_a_wrong_file_in_the_cache_is_replaced(server, tmp_path):
     target = tmp_path / 'weights'
     for wrong in (DATA[:-1] + bytes([DATA[-1] ^ 1]), DATA[:-1], b''):
         target.write_bytes(wrong)
-        with pytest.raises(ValueError, match='weights is not the file it should be .*remove it'):
-            fetch(server, target)
-    assert Handler.asked == []
+        assert fetch(server, target).read_bytes() == DATA
+    assert Handler.asked == [None] * 3
 
 
 def test_no_network_and_no_file_are_explained(server, tmp_path):
@@ -191,7 +190,7 @@ def test_what_the_hub_gave_once_is_found_without_a_network(monkeypatch):
     assert found(first='', second='/cache/second', config='/cache/config') == '/cache/second'
     assert found(first='/cache/first', config='') == '/cache/first'
     for cache in ({}, {'first': ''}, {'first': '/cache/first'}):  # something is not known
-        with pytest.raises(ValueError, match='the Hugging Face hub did not give it: no network'):
+        with pytest.raises(ValueError, match='it could not be fetched from the Hugging Face hub: no network'):
             found(**cache)
     with pytest.raises(ValueError, match='has none of first.x, second.x'):
         found(first='', second='', config='')
