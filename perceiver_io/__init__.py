@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from perceiver_io.checkpoints.checkpoint import Checkpoint
     from perceiver_io.checkpoints.loading import load, load_checkpoint
     from perceiver_io.core.clip import Clip, ClipSpec, Output
-    from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+    from perceiver_io.inference.arrays import read_clips, write_clips
+    from perceiver_io.models.autoencoder import Autoencoder
+    from perceiver_io.models.config import AutoencoderConfig
 
 __version__ = VERSION
 __all__ = [
@@ -25,17 +27,21 @@ __all__ = [
     'Output',
     'load',
     'load_checkpoint',
+    'read_clips',
+    'write_clips',
 ]
 
 _MODULES = {
     'Autoencoder': 'perceiver_io.models.autoencoder',
-    'AutoencoderConfig': 'perceiver_io.models.autoencoder',
+    'AutoencoderConfig': 'perceiver_io.models.config',
     'Checkpoint': 'perceiver_io.checkpoints.checkpoint',
     'Clip': 'perceiver_io.core.clip',
     'ClipSpec': 'perceiver_io.core.clip',
     'Output': 'perceiver_io.core.clip',
     'load': 'perceiver_io.checkpoints.loading',
     'load_checkpoint': 'perceiver_io.checkpoints.loading',
+    'read_clips': 'perceiver_io.inference.arrays',
+    'write_clips': 'perceiver_io.inference.arrays',
 }
 
 

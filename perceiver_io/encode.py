@@ -1,34 +1,29 @@
-"""Latents of whole files, window by window.
+"""Encodes whole media files into a file of latents, window by window.
 
-    python -m perceiver_io.embed FILE... --checkpoint=X --output=latents.npz
+    perceiver-io encode FILE... --checkpoint=X --output=latents.safetensors
 
-What is in the file: see `latents_file`. `python -m perceiver_io.decode` makes clips of it again.
-Names that begin with '-' go last, after `--`.
+FILE can be a folder, of which all media files are taken. `perceiver-io decode` makes videos of the
+latents again. File names that begin with '-' go last, after `--`. `--output=latents.npz` writes the
+same as a NumPy archive.
 """
 
-import dataclasses
-import math
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 
-import tqdm
 from absl import flags
 
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
-from perceiver_io.core.errors import UsageError, UserError
-from perceiver_io.inference import reconstruction
-from perceiver_io.inference.latents_file import LatentsWriter
-from perceiver_io.media import reader
-from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.core.errors import UsageError
+from perceiver_io.inference import encode_files as inference
+from perceiver_io.inference.trained import Trained
 
 
 def main(arguments: Sequence[str]) -> int:
     values = flags.FLAGS
-    failed = embed_files(
+    failed = encode_files(
         arguments[1:], values.checkpoint, values.output, batch_size=values.batch_size
     )
     return int(bool(failed))
@@ -36,74 +31,39 @@ def main(arguments: Sequence[str]) -> int:
 
 def define_flags() -> None:
     flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
-    flags.DEFINE_string('output', None, 'The file for the latents, an .npz.', required=True)
+    flags.DEFINE_string(
+        'output', None, 'The file for the latents, .safetensors or .npz.', required=True
+    )
     flags.DEFINE_integer('batch_size', 4, 'Windows encoded at a time.', lower_bound=1)
 
 
-def embed_files(
+def encode_files(
     paths: Sequence[str | os.PathLike],
     checkpoint: str | os.PathLike,
     output: str | os.PathLike,
     *,
     batch_size: int = 4,
 ) -> dict[str, str]:
-    """Encodes files of any length, with the label hidden, into one file of latents.
+    """Encodes files and folders into one file of latents; see `inference.encode_files`.
 
     Args:
-        paths: of the files.
-        checkpoint: whatever `loading.load_checkpoint` reads.
-        output: the file of latents; it is not written if all files fail.
-        batch_size: windows encoded at a time.
+        paths: of the files and folders.
+        checkpoint: whatever `load_checkpoint` reads.
+        output: the file of latents.
+        batch_size: windows in a batch.
 
     Returns:
-        The reasons of the files that failed, by name; they are left out.
+        The reasons of the files that failed, by name.
     """
     if not paths:
         raise UsageError(
-            'there is no file to embed: name some, as in python -m '
-            'perceiver_io.embed FILE... --checkpoint=DIR --output=latents.npz'
+            'there is no file to encode: name some, as in '
+            'perceiver-io encode FILE... --checkpoint=DIR --output=latents.safetensors'
         )
-    output = pathlib.Path(output)
-    files.make_folder(output.parent, '--output')
-    taken = {os.path.realpath(path) for path in paths}
-    if output.is_dir() or os.path.realpath(output) in taken:
-        raise UserError(f'--output={output} is a folder, or a file to embed: name another file')
-    loaded = loading.load_checkpoint(checkpoint)
-    spec = loaded.clip_spec
-    step = reconstruction.make_encode_step(Autoencoder(loaded.config))
-    facts = {
-        'checkpoint': os.fspath(checkpoint),
-        'step': loaded.step,
-        'frame_rate': spec.frame_rate,
-        'config': dataclasses.asdict(loaded.config),
-    }
-
-    failed = {}
-    with LatentsWriter(output, facts, spec.seconds) as writer:
-        for count, path in enumerate(paths, 1):
-            name = os.fspath(path)
-            try:
-                info = reader.probe(path)
-                windows = reconstruction.run_windows(
-                    step, loaded.params, reader.read_windows(path, spec), batch_size
-                )
-                with tqdm.tqdm(
-                    windows,
-                    f'{count}/{len(paths)} {pathlib.Path(path).name}',
-                    math.ceil(info.seconds / spec.seconds),
-                    unit='window',
-                    leave=False,
-                ) as progress:
-                    added = writer.add(name, progress)
-            except (reader.UnreadableMedia, OSError) as error:
-                failed[name] = cli.message(error) or str(error)
-                print(f'{name}: {failed[name]}', file=sys.stderr)
-                continue
-            silent = spec.audio and not info.has_audio
-            print(f'{name}: {added} windows' + (f', {reconstruction.NO_SOUND}' if silent else ''))
-    done = len(paths) - len(failed)
-    print(f'{done} of {len(paths)} files embedded' + (f', see {output}' if done else ''))
-    return failed
+    path = pathlib.Path(output)
+    files.make_folder(path.parent, '--output')
+    trained = Trained.of(loading.load_checkpoint(checkpoint), checkpoint)
+    return inference.encode_files(paths, path, trained, batch_size)
 
 
 if __name__ == '__main__':

@@ -33,7 +33,7 @@ from perceiver_io.evaluation import rate_distortion, table5
 from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
 from perceiver_io.evaluation.saved_progress import SavedProgress, fingerprint
-from perceiver_io.inference import reconstruction
+from perceiver_io.inference import inputs, reconstruction
 from perceiver_io.media import reader
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import run_folder
@@ -214,7 +214,7 @@ class Job:
     def write_videos(self, names: set[str], output: pathlib.Path) -> list[pathlib.Path]:
         """Writes the first seconds of clips beside their reconstructions; returns the paths."""
         records = [record for record in self.clips.records if record.name in names]
-        stems = reconstruction.output_stems([record.file for record in records], output)
+        stems = inputs.output_stems([record.file for record in records], output)
         progress = tqdm.tqdm(
             zip(records, stems),
             'side by side',
@@ -224,7 +224,7 @@ class Job:
         )
         written = []
         for record, stem in progress:
-            path = output / f'{stem}{reconstruction.SIDE_BY_SIDE}'
+            path = output / f'{stem}{inputs.SIDE_BY_SIDE}'
             try:
                 self._write_video(record, path)
             except reader.UnreadableMedia as error:  # outside the window that was evaluated

@@ -161,8 +161,8 @@ def from_hub(name: str, weights: Sequence[str], config: str) -> pathlib.Path:
         fetch_file(config)
     except Exception as error:
         raise UserError(
-            f'there is no file or folder {name}, and it could not be fetched from the Hugging Face hub: '
-            f'{str(error).splitlines()[0]}'
+            f'there is no file or folder {name}, and it could not be fetched from the Hugging Face '
+            f'hub: {str(error).splitlines()[0]}'
         ) from error
     if found is None:
         raise UserError(f'{name} on the Hugging Face hub has none of {", ".join(weights)}')

@@ -14,8 +14,8 @@ import os
 import pathlib
 import re
 import reprlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import haiku as hk
 import jax
@@ -24,10 +24,10 @@ from absl import logging
 
 from perceiver_io.checkpoints import sizes, transformers
 from perceiver_io.checkpoints.checkpoint import Checkpoint
-from perceiver_io.checkpoints.formats.checks import InvalidFileError, about, is_name, read_json
+from perceiver_io.checkpoints.formats.checks import about, is_name, read_json
 from perceiver_io.core import kinetics700
 from perceiver_io.core.config_values import as_type, build
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.config import MODALITIES, AutoencoderConfig
 
@@ -43,6 +43,7 @@ FRAME_RATE = 25  # where none is known (paper)
 SUFFIXES = ('.pystate', '.safetensors', '.bin')
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # of the transformers library, by preference
 
+Result = TypeVar('Result')
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -207,13 +208,18 @@ def read_file(path: pathlib.Path) -> Checkpoint:
 
 
 def _read_arrays(path: pathlib.Path) -> Mapping[str, Any]:
+    # Imported here, so that `import perceiver_io` does not load what reads files.
     if path.suffix == '.pystate':
-        from perceiver_io.checkpoints.formats.pystate import read_pystate as read
-    elif path.suffix == '.safetensors':
-        from perceiver_io.checkpoints.formats.safetensors_file import read_safetensors as read
-    else:
-        from perceiver_io.checkpoints.formats.torch_file import read_torch as read
-    return read(path)
+        from perceiver_io.checkpoints.formats import pystate
+
+        return pystate.read_pystate(path)
+    if path.suffix == '.safetensors':
+        from perceiver_io.checkpoints.formats import safetensors_file
+
+        return safetensors_file.read_safetensors(path)
+    from perceiver_io.checkpoints.formats import torch_file
+
+    return torch_file.read_torch(path)
 
 
 def _config(params: Arrays, known: Mapping[str, Any], source: str) -> AutoencoderConfig:
@@ -243,7 +249,7 @@ def _config(params: Arrays, known: Mapping[str, Any], source: str) -> Autoencode
     return config
 
 
-def _checked(function, *arguments):
+def _checked(function: Callable[..., Result], *arguments: Any) -> Result:
     """`function(*arguments)`, with errors about values as errors about the file they are from."""
     try:
         return function(*arguments)

@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from perceiver_io.checkpoints.formats.checks import InvalidFileError, quoted
+from perceiver_io.checkpoints.formats.checks import quoted
+from perceiver_io.core.errors import InvalidFileError
 from perceiver_io.models.config import MODALITIES, AutoencoderConfig
 
 Shape = tuple[int, ...]

@@ -16,9 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from perceiver_io.checkpoints.formats.checks import InvalidFileError
 from perceiver_io.checkpoints.sizes import check_shapes, parameter_shapes
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.models.config import AutoencoderConfig
 
 CHECKPOINTS = 'checkpoints'

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from perceiver_io.checkpoints.formats.checks import InvalidFileError, is_name, quoted
-from perceiver_io.core.errors import UserError
+from perceiver_io.checkpoints.formats.checks import is_name, quoted
+from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.models.config import AutoencoderConfig
 
-Params = Mapping[str, Mapping[str, np.ndarray]]
+Params = Mapping[str, Mapping[str, ArrayLike]]
 
 _NORM = {'weight': 'scale', 'bias': 'offset'}
 _LINEAR = {'weight': 'w', 'bias': 'b'}
@@ -75,7 +76,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndar
         raise InvalidFileError(f'it lacks {quoted(min(missing))}: it is not one of {_LIBRARY}')
     if unknown:
         raise InvalidFileError(f'it holds {quoted(min(unknown))}, which {_LIBRARY} does not have')
-    params = {}
+    params: dict[str, dict[str, np.ndarray]] = {}
     for name, (module, leaf) in names.items():
         array = arrays[name]
         if leaf == 'w':
@@ -156,7 +157,7 @@ def _layer(theirs: str, ours: str, *, cross: bool) -> dict[str, tuple[str, str]]
         *(['attention.self.layernorm2'] if cross else []),
         'layernorm',
     ]
-    names = {}
+    names: dict[str, tuple[str, str]] = {}
     for number, norm in enumerate(norms):
         suffix = f'_{number}' if number else ''
         names |= _leaves(f'{theirs}.{norm}', f'{ours}/layer_norm{suffix}', _NORM)
@@ -213,7 +214,7 @@ def class_names(values: Mapping[str, Any]) -> tuple[str, ...] | None:
     names = [table.get(str(index)) for index in range(len(table))]
     if not all(is_name(name) and name != f'LABEL_{index}' for index, name in enumerate(names)):
         return None
-    return tuple(names)
+    return tuple(map(str, names))
 
 
 def to_config(config: AutoencoderConfig, classes: Sequence[str]) -> dict[str, Any]:

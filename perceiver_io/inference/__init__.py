@@ -1,1 +1,1 @@
-"""Whole files through a model, and files of latents."""
+"""Whole media files through a trained model, and files of latents."""

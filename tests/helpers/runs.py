@@ -35,7 +35,7 @@ class Played(NamedTuple):
     width: int
 
 
-def make_run(folder: pathlib.Path, **model: Any) -> pathlib.Path:
+def make_run(folder: pathlib.Path, seed: int = 0, **model: Any) -> pathlib.Path:
     """A run folder with random parameters, saved at step 3; `model` overrides sizes."""
     sizes = dict(
         frames=4,
@@ -64,7 +64,7 @@ def make_run(folder: pathlib.Path, **model: Any) -> pathlib.Path:
         ),
     )
     shapes = jax.eval_shape(Autoencoder(experiment.model).init, jax.random.key(0))
-    params = jax.tree.map(jnp.asarray, random_parameters(shapes, seed=0))
+    params = jax.tree.map(jnp.asarray, random_parameters(shapes, seed))
     optimizer = make_optimizer(experiment.optimizer, 10)
     run_folder.check_run(folder, experiment)
     run_folder.start_run(folder, experiment, rendered.CLASSES)

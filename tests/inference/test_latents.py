@@ -15,7 +15,7 @@ from perceiver_io import cli, decode, encode
 from perceiver_io import reconstruct as reconstruct_program
 from perceiver_io.checkpoints import loading
 from perceiver_io.data import rendered
-from perceiver_io.inference.latents_file import LatentsReader, LatentsWriter
+from perceiver_io.inference.latents import LatentsReader, LatentsWriter
 from perceiver_io.media import reader, writer
 from perceiver_io.models.autoencoder import Autoencoder
 
@@ -45,7 +45,7 @@ def clips(work):
 @pytest.fixture(scope='module')
 def embedded(run, clips, work):
     output = work / 'out' / 'latents.npz'
-    assert encode.embed_files(clips, run, output, batch_size=2) == {}
+    assert encode.encode_files(clips, run, output, batch_size=2) == {}
     return output
 
 
@@ -120,15 +120,15 @@ def test_a_file_that_fails_is_named_and_leaves_nothing(run, clips, work, capsys)
     data = clips[0].read_bytes()
     cut.write_bytes(data[: len(data) // 2])
     output = work / 'some.npz'
-    failed = encode.embed_files(['gone.mp4', clips[1], cut], run, output, batch_size=2)
+    failed = encode.encode_files(['gone.mp4', clips[1], cut], run, output, batch_size=2)
     assert list(failed) == ['gone.mp4', str(cut)]
     assert failed['gone.mp4'] == 'there is no such file'
     arrays = read(output)
     assert arrays['names'].tolist() == [str(clips[1])] and len(arrays['latents']) == 3
     captured = capsys.readouterr()
     assert 'gone.mp4: there is no such file' in captured.err
-    assert '1 of 3 files embedded' in captured.out
-    assert encode.embed_files(['gone.mp4'], run, work / 'none.npz') and not list(
+    assert '1 of 3 files encoded' in captured.out
+    assert encode.encode_files(['gone.mp4'], run, work / 'none.npz') and not list(
         work.glob('*none.npz*')
     )
 
@@ -163,12 +163,12 @@ def test_windows_of_a_file_that_breaks_off_are_taken_back(tmp_path):
 
 def test_outputs_that_cannot_be(run, clips, work):
     with pytest.raises(ValueError, match='there is no file'):
-        encode.embed_files([], run, work / 'x.npz')
+        encode.encode_files([], run, work / 'x.npz')
     for output in (work, clips[0]):
         with pytest.raises(ValueError, match='name another file'):
-            encode.embed_files(clips, run, output)
+            encode.encode_files(clips, run, output)
     with pytest.raises(ValueError, match='--output=.*cannot be written'):
-        encode.embed_files(clips, run, clips[0] / 'x.npz')
+        encode.encode_files(clips, run, clips[0] / 'x.npz')
 
 
 def damaged(embedded, path, **changes):
@@ -202,7 +202,7 @@ def test_latents_of_another_model_are_refused(embedded, run, work):
         ({'names': np.array(['a', 'b', 'c\0d'])}, 'names of files'),
         ({'names': np.array([{}, 1, 2])}, 'Object arrays cannot be loaded'),
         ({'model': np.array('[]')}, 'JSON object'),
-        ({'model': np.array('{')}, 'no whole file of latents'),
+        ({'model': np.array('{')}, 'no valid file of latents'),
     ],
 )
 def test_damaged_files_are_explained(embedded, work, changes, said):
@@ -216,10 +216,10 @@ def test_files_that_end_early_or_are_none_at_all(embedded, work):
     path = work / 'short.npz'
     data = embedded.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match='no whole file of latents'):
+    with pytest.raises(ValueError, match='no valid file of latents'):
         LatentsReader(path)
     path.write_bytes(b'')
-    with pytest.raises(ValueError, match='no whole file of latents'):
+    with pytest.raises(ValueError, match='no valid file of latents'):
         LatentsReader(path)
     with zipfile.ZipFile(embedded) as old, zipfile.ZipFile(path, 'w') as new:
         for name in old.namelist():
@@ -249,7 +249,7 @@ def test_compressed_files_are_read_and_damaged_ones_explained(embedded, work, co
     for place in range(data.index(b'latents.npy') + 300, data.index(b'pooled.npy'), 40):
         data[place] ^= 255
     path.write_bytes(data)
-    with pytest.raises(ValueError, match='no whole file of latents') as info:
+    with pytest.raises(ValueError, match='no valid file of latents') as info:
         list(LatentsReader(path).windows())
     assert '\n' not in cli.message(info.value)
 
@@ -275,7 +275,7 @@ def test_hostile_files_of_latents(embedded, work):
         LatentsReader(written_as(embedded, work / 'header.npz', frames=header))
     assert '\n' not in str(info.value)
     os.mkfifo(work / 'fifo.npz')
-    with pytest.raises(ValueError, match='it is no file'):
+    with pytest.raises(ValueError, match='it is no regular file'):
         LatentsReader(work / 'fifo.npz')
 
 
@@ -291,7 +291,7 @@ def test_the_commands(run, clips, work):
     )
     assert done.returncode == 1 and 'Traceback' not in done.stderr
     assert 'gone.mp4: there is no such file' in done.stderr
-    assert '1 of 2 files embedded' in done.stdout
+    assert '1 of 2 files encoded' in done.stdout
     done = python(
         '-m',
         'perceiver_io.decode',

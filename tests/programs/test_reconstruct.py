@@ -14,7 +14,7 @@ from helpers.runs import RATE, ROOT, make_run, play, read_csv
 from perceiver_io import reconstruct as reconstruct_program
 from perceiver_io.checkpoints import loading
 from perceiver_io.data import rendered
-from perceiver_io.inference import reconstruction
+from perceiver_io.inference import inputs, reconstruction
 from perceiver_io.media import reader, writer
 from perceiver_io.training import run_folder
 
@@ -90,15 +90,15 @@ def test_files_are_reconstructed_and_a_bad_one_is_named(run, clips, work, capsys
     assert [row['output'] for row in rows] == [None, 'clip.mp4', 'clip_2.mp4', 'mute.mp4']
     assert [row['windows'] for row in rows] == [None, 3, 3, 3]
     assert [row['seconds'] for row in rows] == [None, 2.0, 2.0, 1.8]
-    assert rows[3]['reason'] == reconstruct_program.NO_SOUND and rows[3]['audio_psnr'] is None
+    assert rows[3]['reason'] == inputs.NO_AUDIO and rows[3]['audio_psnr'] is None
     assert sum(rows[1][f'score_{rank}'] for rank in range(1, 6)) == pytest.approx(1, abs=0.2)
     assert rows[1]['score_1'] >= rows[1]['score_2'] and rows[1]['class_1'] in rendered.CLASSES
     written = read_csv(out / 'results.csv')
     assert [row['file'] for row in written] == [str(file) for file in files]
     assert float(written[1]['video_psnr']) == pytest.approx(rows[1]['video_psnr'], rel=1e-5)
     captured = capsys.readouterr()
-    assert f'{files[0]}: it is damaged or of no media format' in captured.err
-    assert '3 of 4 files reconstructed' in captured.out and 'silence went in' in captured.out
+    assert f'{files[0]}: it is damaged, or its format is not supported' in captured.err
+    assert '3 of 4 files reconstructed' in captured.out and 'was given silence' in captured.out
     for row in rows[1:]:
         frames, sound, channels, height, width = play(out / row['output'])
         assert (frames, channels, height, width) == (round(row['seconds'] * RATE), 1, 16, 16)
@@ -108,10 +108,43 @@ def test_files_are_reconstructed_and_a_bad_one_is_named(run, clips, work, capsys
 
 def test_no_input_is_replaced_and_no_output_meets_another(tmp_path):
     names = ['clip.mp4', 'x/clip.avi', 'x/Clip.mov', 'y/clip_side_by_side.mp4', 'clip_2.webm']
-    stems = reconstruction.output_stems([tmp_path / name for name in names], tmp_path)
+    stems = inputs.output_stems([tmp_path / name for name in names], tmp_path)
     assert stems == ['clip_2', 'clip_3', 'Clip_4', 'clip_side_by_side', 'clip_2_2']
-    stems = reconstruction.output_stems(['a/clip.mp4', 'a/clip_side_by_side.mp4'], tmp_path)
+    stems = inputs.output_stems(['a/clip.mp4', 'a/clip_side_by_side.mp4'], tmp_path)
     assert stems == ['clip', 'clip_side_by_side_2']
+
+
+def test_a_folder_stands_for_its_media_files(run, clips, work):
+    folder = work / 'folder'
+    (folder / 'b' / '.hidden').mkdir(parents=True)
+    for name in ('z.MP4', 'b/a.mp4', 'b/.hidden.mp4', 'b/.hidden/c.mp4', 'notes.txt'):
+        shutil.copy(clips[0], folder / name)
+    out = folder / 'out'
+    for _ in range(2):  # what the first time wrote is not reconstructed the second time
+        rows = reconstruct_program.reconstruct_files([folder, clips[1]], run, out)
+        assert [row['file'] for row in rows] == [
+            str(folder / 'z.MP4'),
+            str(folder / 'b' / 'a.mp4'),
+            str(clips[1]),
+        ]
+        assert {row['status'] for row in rows} == {'done'}
+    (work / 'empty').mkdir()
+    with pytest.raises(ValueError, match='empty: there are no media files in this folder'):
+        reconstruct_program.reconstruct_files([work / 'empty'], run, out)
+
+
+def test_silent_audio_has_no_psnr(run, work, capsys):
+    """As in `eval.py`: digital silence says nothing about a model."""
+    video, quiet = np.zeros((45, 16, 16, 3), np.uint8), np.zeros((86_400, 1), np.int16)
+    writer.write_media(work / 'silent.mp4', video, quiet, sample_rate=48_000)
+    quiet[40_000] = 20_000
+    writer.write_media(work / 'click.mp4', video, quiet, sample_rate=48_000)
+    paths = [work / 'silent.mp4', work / 'click.mp4']
+    silent, click = reconstruct_program.reconstruct_files(paths, run, work / 'silence')
+    assert silent['audio_psnr'] is None and silent['reason'] == inputs.SILENT
+    assert click['audio_psnr'] is not None and click['reason'] is None
+    assert silent['video_psnr'] == pytest.approx(click['video_psnr'], abs=1)
+    assert 'its audio is silent' in capsys.readouterr().out
 
 
 def test_wrong_folders_are_explained(run, work, clips):
@@ -191,6 +224,6 @@ def test_every_real_and_odd_file_is_reconstructed_or_refused(run, shared_clips, 
         frames, sound, channels, _, _ = play(out / row['output'])
         assert frames == round(row['seconds'] * RATE) and channels == 1, file.name
         assert sound == pytest.approx(row['seconds'], abs=0.3), file.name
-        assert (row['reason'] == reconstruct_program.NO_SOUND) == (file.name in MUTE), file.name
+        assert (row['reason'] == inputs.NO_AUDIO) == (file.name in MUTE), file.name
         assert (row['audio_psnr'] is None) == (file.name in MUTE), file.name
         assert play(out / row['output'].replace('.mp4', '_side_by_side.mp4'))[0] == frames

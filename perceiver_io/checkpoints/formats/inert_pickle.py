@@ -12,7 +12,8 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from perceiver_io.checkpoints.formats.checks import InvalidFileError, quoted
+from perceiver_io.checkpoints.formats.checks import quoted
+from perceiver_io.core.errors import InvalidFileError
 
 _DAMAGED = 'it is damaged, or no pickle of arrays'
 _LONGEST = 1_000_000  # instructions; an array takes some forty
@@ -68,7 +69,7 @@ def read(data: bytes, calls: Mapping[str, Call], persistent: Call | None = None)
                     f'its pickle has more than {_LONGEST:,} instructions: no weights do'
                 )
             machine.step(instruction.name, argument)
-            end = position + 1
+            end = (position or 0) + 1
     except InvalidFileError:
         raise
     except ValueError as error:  # pickletools': truncated, or no instruction
@@ -82,12 +83,12 @@ class _Machine:
     """The stack, the marks in it, and the memo of what was there before."""
 
     def __init__(self, calls: Mapping[str, Call], persistent: Call | None):
-        self.result = None
+        self.result: Any = None
         self._calls = calls
         self._persistent = persistent
-        self._stack = []
-        self._below = []  # the stacks under each mark
-        self._memo = {}
+        self._stack: list[Any] = []
+        self._below: list[list[Any]] = []  # the stacks under each mark
+        self._memo: dict[Any, Any] = {}
 
     def step(self, instruction: str, argument: Any) -> None:
         if instruction in _VALUES:
@@ -126,26 +127,26 @@ class _Machine:
         items, self._stack = self._stack, self._below.pop()
         return items
 
-    def _mark(self, _) -> None:
+    def _mark(self, _: Any) -> None:
         if len(self._below) == _MARKS:
             raise InvalidFileError(_DAMAGED)
         self._below.append(self._stack)
         self._stack = []
 
-    def _tuple(self, _) -> None:
+    def _tuple(self, _: Any) -> None:
         items = self._pop_mark()
         self._stack.append(tuple(items))
 
-    def _set_item(self, _) -> None:
+    def _set_item(self, _: Any) -> None:
         value, key = self._pop(), self._pop()
         self._set(key, value)
 
-    def _dict(self, _) -> None:
+    def _dict(self, _: Any) -> None:
         items = self._pop_mark()
         self._stack.append(Dict())
         self._update(items)
 
-    def _set_items(self, _) -> None:
+    def _set_items(self, _: Any) -> None:
         self._update(self._pop_mark())
 
     def _update(self, items: list) -> None:
@@ -154,7 +155,7 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2]):
             self._set(key, value)
 
-    def _set(self, key, value) -> None:
+    def _set(self, key: Any, value: Any) -> None:
         target = self._top(dict)
         if type(key) is not str:  # the hash of nested tuples may take forever
             raise InvalidFileError('a key in it is not a string')
@@ -165,7 +166,7 @@ class _Machine:
     def _global(self, argument: str) -> None:
         self._name(*argument.split(' ', 1))  # pickletools joins the two lines so
 
-    def _stack_global(self, _) -> None:
+    def _stack_global(self, _: Any) -> None:
         name, module = self._pop(str), self._pop(str)
         self._name(module, name)
 
@@ -178,21 +179,21 @@ class _Machine:
             )
         self._stack.append(Name(full))
 
-    def _reduce(self, _) -> None:
+    def _reduce(self, _: Any) -> None:
         arguments, name = self._pop(tuple), self._pop(Name)
         self._stack.append(self._calls[name.full](arguments))
 
-    def _build(self, _) -> None:
+    def _build(self, _: Any) -> None:
         state = self._pop()
         self._top(Built).build(state)
 
-    def _persistent_id(self, _) -> None:
+    def _persistent_id(self, _: Any) -> None:
         reference = self._pop(tuple)
         if self._persistent is None:
             raise InvalidFileError('its pickle refers to data outside it')
         self._stack.append(self._persistent(reference))
 
-    def _stop(self, _) -> None:
+    def _stop(self, _: Any) -> None:
         self.result = self._pop()
         if self._stack or self._below:
             raise InvalidFileError(_DAMAGED)
@@ -214,7 +215,7 @@ _VALUES = {
     'BINBYTES8',
     'BYTEARRAY8',
 }
-_CONSTANTS = {
+_CONSTANTS: dict[str, Callable[[], Any]] = {
     'NONE': lambda: None,
     'NEWTRUE': lambda: True,
     'NEWFALSE': lambda: False,

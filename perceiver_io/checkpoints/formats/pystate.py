@@ -8,21 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from perceiver_io.checkpoints.formats import inert_pickle
-from perceiver_io.checkpoints.formats.checks import (
-    InvalidFileError,
-    about,
-    check_file,
-    checked,
-    quoted,
-)
+from perceiver_io.checkpoints.formats.checks import about, check_file, checked, quoted
 from perceiver_io.core import files
+from perceiver_io.core.errors import InvalidFileError
 
 # Of a pickle: protocol 2 and later; a dict in protocols 0 and 1; a name.
 STARTS = (b'\x80', b'(', b'}', b'c')
 
-Params = Mapping[str, Mapping[str, np.ndarray]]
+Params = Mapping[str, Mapping[str, ArrayLike]]
 
 
 def read_pystate(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
@@ -49,7 +45,7 @@ def read_pystate(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
             [tree[module][name].value for module, name in places],
             len(data),
         )
-    params = {module: {} for module in tree}
+    params: dict[str, dict[str, np.ndarray]] = {module: {} for module in tree}
     for (module, name), array in zip(places, arrays):
         params[module][name] = array
     return params
@@ -161,7 +157,7 @@ def _encode(arguments: tuple) -> bytes:
         raise InvalidFileError('it is damaged') from error
 
 
-def _never(_) -> None:
+def _never(_: tuple) -> None:
     raise InvalidFileError(
         'it calls numpy.ndarray, which reading arrays does not need: nothing was run'
     )

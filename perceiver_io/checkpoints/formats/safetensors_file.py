@@ -12,15 +12,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from perceiver_io.checkpoints.formats.checks import (
-    InvalidFileError,
-    about,
-    check_file,
-    checked,
-    quoted,
-)
+from perceiver_io.checkpoints.formats.checks import about, check_file, checked, quoted
 from perceiver_io.checkpoints.formats.pystate import guess
 from perceiver_io.core import files
+from perceiver_io.core.errors import InvalidFileError
 
 _LONGEST_HEADER = 8 << 20  # bytes: some ten thousand arrays
 

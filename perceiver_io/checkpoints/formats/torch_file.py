@@ -15,14 +15,8 @@ from typing import Any
 import numpy as np
 
 from perceiver_io.checkpoints.formats import inert_pickle, pystate
-from perceiver_io.checkpoints.formats.checks import (
-    LARGEST,
-    InvalidFileError,
-    about,
-    check_file,
-    checked,
-    quoted,
-)
+from perceiver_io.checkpoints.formats.checks import LARGEST, about, check_file, checked, quoted
+from perceiver_io.core.errors import InvalidFileError
 
 _LONGEST_DIRECTORY = 4 << 20  # bytes of a zip's: some ten thousand entries
 _DAMAGED_TENSOR = 'a tensor in it is damaged'
@@ -84,7 +78,7 @@ class _Archive:
     """The entries of the zip, under their folder, and the storages made of them."""
 
     def __init__(self, file: _File):
-        self._storages = {}
+        self._storages: dict[str, bytes] = {}
         try:
             self._archive = zipfile.ZipFile(file)
         except InvalidFileError:
@@ -213,7 +207,7 @@ def _ordered_dict(arguments: tuple) -> inert_pickle.Dict:
     return inert_pickle.Dict()
 
 
-def _never(_) -> None:
+def _never(_: tuple) -> None:
     raise InvalidFileError(
         'it calls a storage, which reading tensors does not need: nothing was run'
     )

@@ -1,0 +1,80 @@
+"""A trained model with what is needed to run files through it."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from typing import Protocol, Self
+
+import haiku as hk
+import numpy as np
+
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.models.config import AutoencoderConfig
+
+
+class Checkpoint(Protocol):
+    """What `Trained.of` reads: `checkpoints.checkpoint.Checkpoint`, or something like it."""
+
+    @property
+    def config(self) -> AutoencoderConfig: ...
+    @property
+    def params(self) -> hk.Params: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def step(self) -> int | None: ...
+    @property
+    def clip_spec(self) -> ClipSpec: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        model: the model.
+        params: its parameters.
+        spec: the sizes and rates to which files are read.
+        classes: names of the classes by index; there may be fewer than the model has.
+        name: of the checkpoint, as the user gave it.
+        step: of training; None if it is not known.
+    """
+
+    model: Autoencoder
+    params: hk.Params
+    spec: ClipSpec
+    classes: tuple[str, ...] = ()
+    name: str = ''
+    step: int | None = None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, name: str | os.PathLike) -> Self:
+        """The model of a checkpoint, which the user calls `name`."""
+        return cls(
+            Autoencoder(checkpoint.config),
+            checkpoint.params,
+            checkpoint.clip_spec,
+            checkpoint.classes,
+            os.fspath(name),
+            checkpoint.step,
+        )
+
+    def __str__(self) -> str:
+        return self.name if self.step is None else f'{self.name}, step {self.step}'
+
+    def class_name(self, index: int) -> str:
+        """The name of a class; 'class 7' for one without a name."""
+        return self.classes[index] if index < len(self.classes) else f'class {index}'
+
+    @functools.cached_property
+    def params_sha256(self) -> str:
+        """The hash of all parameters, with their names and shapes, in hexadecimal."""
+        digest = hashlib.sha256()
+        for module, leaves in sorted(self.params.items()):
+            for name, leaf in sorted(leaves.items()):
+                array = np.ascontiguousarray(leaf, np.dtype('<f4'))
+                digest.update(f'{module}/{name}{array.shape}'.encode())
+                digest.update(array.data)
+        return digest.hexdigest()
