@@ -190,7 +190,7 @@ def test_what_the_hub_gave_once_is_found_without_a_network(monkeypatch):
     assert found(first='', second='/cache/second', config='/cache/config') == '/cache/second'
     assert found(first='/cache/first', config='') == '/cache/first'
     for cache in ({}, {'first': ''}, {'first': '/cache/first'}):  # something is not known
-        with pytest.raises(ValueError, match='it could not be fetched from the Hugging Face hub: no network'):
+        with pytest.raises(ValueError, match='Hugging Face hub: no network'):
             found(**cache)
     with pytest.raises(ValueError, match='has none of first.x, second.x'):
         found(first='', second='', config='')

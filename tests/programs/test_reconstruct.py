@@ -36,7 +36,7 @@ MUTE = {
     'v_SoccerJuggling_g23_c01.avi',
     'hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi',
 }
-SILENT = {'PandaGPT__a.mp4'}
+SILENT = {'PandaGPT__a.mp4', 'no_duration.webm', 'test1.mp4'}
 
 
 def test_a_whole_file_is_the_sum_of_its_windows(run, clips):
