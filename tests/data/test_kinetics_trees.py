@@ -6,6 +6,8 @@ from helpers import kinetics_trees
 from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data.prepare import kinetics, trees
 
+_ANNOTATION = 'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n'
+
 
 def clips_of(listing):
     return {clip.name: (clip.split, clip.label, clip.reason) for clip in listing.clips}
@@ -192,7 +194,7 @@ def test_a_list_beside_mmaction2_folders(tmp_path):
         (
             {
                 'train/notes': '',
-                'annotations/train.csv': 'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n',
+                'annotations/train.csv': _ANNOTATION,
             },
             'no clip in',
         ),
@@ -200,7 +202,7 @@ def test_a_list_beside_mmaction2_folders(tmp_path):
         (
             {
                 'train/a0123456789.mp4': '',
-                'annotations/train.csv': 'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n',
+                'annotations/train.csv': _ANNOTATION,
             },
             'name them YOUTUBEID_',
         ),
