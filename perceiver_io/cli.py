@@ -22,6 +22,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.core.version import VERSION
 
@@ -111,13 +112,17 @@ def run(
             text = message(error)
             if text is None or os.environ.get(TRACEBACK):
                 raise
+            files.remove_empty_folders()
             _fail(text, 2 if isinstance(error, UsageError) else 1)
 
 
 def command_line() -> str:
     """The command line of this process, to run it again."""
     program, *arguments = _typed
-    if program.endswith('.py'):
+    path = pathlib.Path(program).resolve()
+    if path.parent == _CONFIGS.parent and path.stem in COMMANDS:
+        program = f'python -m perceiver_io.{path.stem}'
+    elif path.suffix == '.py':
         program = f'python {shlex.quote(program)}'
     return ' '.join([program, *map(shlex.quote, arguments)])
 

@@ -59,6 +59,7 @@ def main(argv: list[str]) -> int:
             raise UsageError(f'--{name}= is empty: give it a folder')
     source = pathlib.Path(values.source).expanduser()
     if values.name == 'rendered':
+        files.make_folder(values.dataset_dir, '--dataset_dir')  # before the clips are drawn
         source = rendered.render_folder(source)
     elif not source.is_dir():
         raise UserError(f'no folder {source}: give the folder that holds the clips as --source')

@@ -13,12 +13,21 @@ import numpy as np
 
 from perceiver_io.core.errors import InvalidFileError, UserError
 
+_created: list[pathlib.Path] = []  # by `make_folder`, deepest first
+
 
 def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
-    """The folder, made if it is not there; UserError, naming `flag`, if it cannot be written."""
+    """The folder, created if it does not exist.
+
+    `remove_empty_folders` removes it again if it was created here and is still empty.
+
+    Raises:
+        UserError: it cannot be written; the message names `flag`.
+    """
     folder = pathlib.Path(path)
     probe = folder / f'.writable.{os.getpid()}'
     try:
+        _created.extend(each for each in (folder, *folder.parents) if not each.exists())
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
@@ -27,6 +36,15 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
             f'{flag}={path} cannot be written ({error.strerror}): choose another folder'
         ) from error
     return folder
+
+
+def remove_empty_folders() -> None:
+    """Removes the folders that `make_folder` created and that hold no file."""
+    for folder in _created:
+        for path, _, _ in os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(path)
+    _created.clear()
 
 
 def cache_folder() -> pathlib.Path:

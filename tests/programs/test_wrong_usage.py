@@ -180,7 +180,6 @@ def places(run, clips, tmp_path_factory):
     np.savez(work / 'OTHER.npz', latents=np.zeros(3))
     names = {name: work / name for name in configs}
     names |= {name: work / name for name in ('GONE.mp4', 'GONE.npz', 'OTHER.npz')}
-    names |= {f'WORK{suffix}': work / f'work{suffix}' for suffix in ('.npz', '.pt', '')}
     names |= {'RUN': run, 'CLIP': clips[0], 'TEXT': text, 'FOLDER': folder, 'GONE': work / 'gone'}
     return {name: str(path) for name, path in names.items()}
 
@@ -192,7 +191,10 @@ def test_the_table_is_long_enough():
 
 
 @pytest.mark.parametrize('command, status, said', WRONG, ids=[line[0] or 'none' for line in WRONG])
-def test_wrong_usage_is_one_or_two_lines(command, status, said, places, monkeypatch, capfd):
+def test_wrong_usage_is_one_or_two_lines(
+    command, status, said, places, tmp_path, monkeypatch, capfd
+):
+    places = places | {f'WORK{end}': str(tmp_path / f'work{end}') for end in ('', '.npz', '.pt')}
     for name, path in sorted(places.items(), key=lambda item: -len(item[0])):
         command, said = command.replace(name, path), said.replace(name, path)
     arguments = shlex.split(command.replace("('smell',)", '"(\'smell\',)"'))
@@ -206,3 +208,8 @@ def test_wrong_usage_is_one_or_two_lines(command, status, said, places, monkeypa
     assert stop.value.code == status, errors
     assert 1 <= len(lines) <= 2 and 'Traceback' not in errors, errors
     assert said in errors, errors
+    left = {path.name for path in tmp_path.rglob('*')}
+    if command.startswith('reconstruct'):  # the table of what failed
+        left -= {'work', 'results.csv'}
+    if not command.startswith('prepare'):  # TFDS has written which version it is
+        assert not left, 'a command that failed left something behind'
