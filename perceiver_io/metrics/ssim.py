@@ -1,6 +1,7 @@
 """Structural similarity of images (Wang, Bovik, Sheikh and Simoncelli 2004)."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 WINDOW = 11  # pixels along a side of the Gaussian window
@@ -32,14 +33,17 @@ def ssim(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 def _blur(x: jax.Array) -> jax.Array:
     """Gaussian means of [b, t, h, w, c] over all windows: [b, t, h - 10, w - 10, c]."""
+    rows, columns = (_gaussian_means(size) for size in x.shape[2:4])
+    x = jnp.einsum('yh,bthwc->btywc', rows, x, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum('xw,btywc->btyxc', columns, x, precision=jax.lax.Precision.HIGHEST)
+
+
+def _gaussian_means(size: int) -> np.ndarray:
+    """The matrix [size - 10, size] that takes a line of pixels to its means over all windows."""
     offsets = np.arange(WINDOW) - WINDOW // 2
     weights = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
-    for axis in (2, 3):
-        size = x.shape[axis] - WINDOW + 1
-        parts = [
-            weight * jax.lax.slice_in_dim(x, start, start + size, axis=axis)
-            for start, weight in enumerate(weights)
-        ]
-        x = sum(parts[1:], parts[0])
-    return x
+    lines = size - WINDOW + 1
+    means = np.zeros((lines, size), np.float32)
+    for line in range(lines):
+        means[line, line : line + WINDOW] = weights / weights.sum()
+    return means
