@@ -14,8 +14,8 @@ import os
 import pathlib
 import re
 import reprlib
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import haiku as hk
 import jax
@@ -26,7 +26,7 @@ from perceiver_io.checkpoints import sizes, transformers
 from perceiver_io.checkpoints.checkpoint import Checkpoint
 from perceiver_io.checkpoints.formats.checks import about, is_name, read_json
 from perceiver_io.core import kinetics700
-from perceiver_io.core.config_values import as_type, build
+from perceiver_io.core.config_values import build
 from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.config import MODALITIES, AutoencoderConfig
@@ -43,7 +43,6 @@ FRAME_RATE = 25  # where none is known (paper)
 SUFFIXES = ('.pystate', '.safetensors', '.bin')
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')  # of the transformers library, by preference
 
-Result = TypeVar('Result')
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -117,7 +116,7 @@ def _read_run(folder: pathlib.Path) -> Checkpoint:
             f'{", ".join(WEIGHTS)}'
         )
     values = read_config(folder)
-    model, data = (values.get(group, {}) for group in ('model', 'data'))
+    model, data = values.get('model'), values.get('data', {})
     if not isinstance(model, Mapping) or not isinstance(data, Mapping):
         raise UserError(f'{folder / CONFIG} is damaged: model and data must be groups of keys')
     config = build(AutoencoderConfig, model, 'model.')
@@ -159,10 +158,9 @@ def read_classes(folder: str | os.PathLike) -> tuple[str, ...]:
 
 
 def _frame_rate(value: Any, name: str) -> int:
-    rate = as_type(value, int, name)
-    if not 1 <= rate <= 1000:
-        raise UserError(f'{name}={rate} must be in [1, 1000]')
-    return rate
+    if type(value) is not int or not 1 <= value <= 1000:
+        raise InvalidFileError(f'{name}={reprlib.repr(value)} must be a whole number in [1, 1000]')
+    return value
 
 
 # Files of weights.
@@ -178,6 +176,7 @@ def read_file(path: pathlib.Path) -> Checkpoint:
     with about(beside):
         values = _read_beside(beside)
         facts = _facts(values)
+        frame_rate = _frame_rate(facts.get('frame_rate', FRAME_RATE), f'{FACTS}.frame_rate')
         if 'model' in facts:
             known = facts['model']
         elif released_form:
@@ -187,7 +186,6 @@ def read_file(path: pathlib.Path) -> Checkpoint:
     with about(path):
         params = arrays if released_form else transformers.from_arrays(arrays)
         config = _config(params, known, beside.name)
-        frame_rate = _checked(_frame_rate, facts.get('frame_rate', FRAME_RATE), 'frame_rate')
     is_guess = 'model' not in facts and (released_form or not values)
     if is_guess and config != dataclasses.replace(AutoencoderConfig(), **known):
         logging.warning(
@@ -242,19 +240,14 @@ def _config(params: Arrays, known: Mapping[str, Any], source: str) -> Autoencode
             raise InvalidFileError(
                 f'{source} says {name}={reprlib.repr(said)}, and the arrays {value}'
             )
-    config = _checked(build, AutoencoderConfig, {**known, **found}, 'model.')
+    try:
+        config = build(AutoencoderConfig, {**known, **found}, 'model.')
+    except ValueError as error:
+        raise InvalidFileError(f'no model has such a config: {error}') from error
     if 'video' in config.modalities:
         sizes.check_video_patch(params, config)
     sizes.check_shapes(params, config)
     return config
-
-
-def _checked(function: Callable[..., Result], *arguments: Any) -> Result:
-    """`function(*arguments)`, with errors about values as errors about the file they are from."""
-    try:
-        return function(*arguments)
-    except ValueError as error:
-        raise InvalidFileError(f'no model has such a config: {error}') from error
 
 
 def _read_beside(path: pathlib.Path) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def test_the_short_name_goes_to_the_cache(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, 'OFFICIAL_URL', f'{server}/official.pystate')
     monkeypatch.setattr(download, 'OFFICIAL_SIZE', len(DATA))
     monkeypatch.setattr(download, 'OFFICIAL_SHA256', SHA256)
-    with pytest.raises(ValueError, match=r'official\.pystate: it is no pickle'):  # it is noise
+    with pytest.raises(ValueError, match=r'official\.pystate: it is not a pickle'):  # it is noise
         loading.load_checkpoint('deepmind/video_autoencoding')
     assert (tmp_path / 'perceiver_io' / 'official.pystate').read_bytes() == DATA
 

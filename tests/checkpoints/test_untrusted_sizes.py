@@ -48,10 +48,10 @@ def test_what_lies_beside_weights_may_be_hostile_too(tmp_path):
     assert 'x.json: it has 1,099,511,627,776 bytes' in refusal(tmp_path / 'x.pystate')
     beside.unlink()
     os.mkfifo(beside)
-    assert 'x.json: it is no file' in refusal(tmp_path / 'x.pystate')
+    assert 'x.json: it is not a regular file' in refusal(tmp_path / 'x.pystate')
     beside.unlink()
     beside.symlink_to('/dev/zero')
-    assert 'x.json: it is no file' in refusal(tmp_path / 'x.pystate')
+    assert 'x.json: it is not a regular file' in refusal(tmp_path / 'x.pystate')
 
 
 @pytest.mark.parametrize(

@@ -229,13 +229,13 @@ PICKLES = {
     'extension registry': ('EXT1', leaf(Raw(b'\x82\x01'))),
     'calls a dict': ('damaged', leaf(Call({}, (TOUCH,)))),
     'calls a string': ('damaged', leaf(Call('posix.system', (TOUCH,)))),
-    'a name as an array': ('is no array', leaf(Global('numpy', 'ndarray'))),
+    'a name as an array': ('is not an array', leaf(Global('numpy', 'ndarray'))),
     'sets a state on a name': (
         'damaged',
         leaf(Build(Global('numpy._core.multiarray', '_reconstruct'), (None, {'__code__': TOUCH}))),
     ),
     'sets __setstate__': (
-        'is no array',
+        'is not an array',
         leaf(Build(Call(Global('collections', 'OrderedDict'), ()), {'__setstate__': TOUCH})),
     ),
     'an ndarray of any size': (
@@ -247,7 +247,7 @@ PICKLES = {
     'more elements than bytes': ('has 4 bytes', leaf(array(shape=(2**39,)))),
     'a negative size': ('no shape', leaf(array(shape=(-1,)))),
     'no bytes': ('damaged', leaf(array(data='text'))),
-    'an array without a state': ('is no array', leaf(EMPTY)),
+    'an array without a state': ('is not an array', leaf(EMPTY)),
     'its arrays share bytes': (
         'larger than the file',
         pystate(
@@ -279,16 +279,16 @@ PICKLES = {
         },
     ),
     'deep nesting': (
-        'is no {name: array}',
+        'is not {name: array}',
         pystate({'module': Raw(b'X\x01\0\0\0x' + b'\x85' * 10**5)}),
     ),
     'a key that takes forever': ('not a string', pystate([(DOUBLED, 1)])),
     'a number as key': ('not a string', pystate({1: {}})),
     'a key twice': ("'w' twice", pystate({'module': [('w', array()), ('w', array())]})),
     'refers outside': ('data outside it', leaf(Reference(('storage',)))),
-    'a tuple': ('no {module', pystate((1, 2))),
-    'an array on top': ('is no {name: array}', pystate({'module': array()})),
-    'a number for an array': ('is no array', leaf(3)),
+    'a tuple': ('not {module', pystate((1, 2))),
+    'an array on top': ('is not {name: array}', pystate({'module': array()})),
+    'a number for an array': ('is not an array', leaf(3)),
     'nothing in it': ('holds no arrays', pystate({})),
     'a name of two lines': (r"'a\\nb.c'", leaf(Raw(code_of('a\nb') + code_of('c') + b'\x93'))),
     'protocol 0': ("'os.system'", lambda sound: {'x.pystate': b"cos\nsystem\n(S'true'\ntR."}),
@@ -296,7 +296,10 @@ PICKLES = {
         "'os.system'",
         lambda sound: {'x.pystate': b'(Va\nVtrue\np1\ncos\nsystem\n(g1\ntRd.'},
     ),
-    'neither a pickle nor anything': ('of no form', lambda sound: {'x.pystate': b'GIF89a' * 9}),
+    'neither a pickle nor anything': (
+        'format is not known',
+        lambda sound: {'x.pystate': b'GIF89a' * 9},
+    ),
     'a million instructions': (
         'more than 1,000,000 instructions',
         lambda sound: {'x.pystate': b'\x80\x04' + b'N' * 10**6 + b'.'},
@@ -311,12 +314,12 @@ PICKLES = {
         },
     ),
     'after its end': (
-        'goes on after its end',
+        'follow the end',
         lambda sound: {
             'x.pystate': sound['x.pystate'] + pickled(Call(Global('posix', 'system'), (TOUCH,)))
         },
     ),
-    'an empty file': ('no pickle', lambda sound: {'x.pystate': b''}),
+    'an empty file': ('not a pickle', lambda sound: {'x.pystate': b''}),
     'half a pickle': ('damaged', cut('x.pystate', 0.5)),
     'a pickle without its end': ('damaged', lambda sound: {'x.pystate': sound['x.pystate'][:-1]}),
 }
@@ -342,8 +345,8 @@ WEIGHTS = {
     'zip named .pystate': ('zip archive.*name it .bin', renamed('pytorch_model.bin', 'x.pystate')),
     'safetensors named .pystate': ('safetensors', renamed('model.safetensors', 'x.pystate')),
     'pickle named .safetensors': ('a pickle; name it', renamed('x.pystate', 'model.safetensors')),
-    'pickle named .bin': ('no zip archive', renamed('x.pystate', 'pytorch_model.bin')),
-    'an unknown ending': ('ends in none of', renamed('x.pystate', 'x.npz')),
+    'pickle named .bin': ('not a zip archive', renamed('x.pystate', 'pytorch_model.bin')),
+    'an unknown ending': ('must end in one of', renamed('x.pystate', 'x.npz')),
 }
 
 TORCH = {
@@ -351,7 +354,7 @@ TORCH = {
         'posix.system',
         torch_file(tree={'x': Call(Global('posix', 'system'), (TOUCH,))}),
     ),
-    'torch: a path for a key': ('no tensor', one_tensor('../../../etc/passwd', 4, (4,))),
+    'torch: a path for a key': ('not a tensor', one_tensor('../../../etc/passwd', 4, (4,))),
     'torch: no such storage': ("lacks 'data/1'", one_tensor('1', 4, (4,))),
     'torch: more than the storage': ('another number', one_tensor('0', 5, (5,))),
     'torch: beyond the storage': ('beyond its 4', one_tensor('0', 4, (4,), offset=1)),
@@ -367,8 +370,8 @@ TORCH = {
         'calls a storage',
         torch_file(tree={'x': Call(Global('torch', 'FloatStorage'), (2**40,))}),
     ),
-    'torch: no storage': ('no tensor', torch_file(tree={'x': Reference(('module', TOUCH))})),
-    'torch: a dict for a tensor': ('no tensor', torch_file(tree={'x': {}})),
+    'torch: no storage': ('not a tensor', torch_file(tree={'x': Reference(('module', TOUCH))})),
+    'torch: a dict for a tensor': ('not a tensor', torch_file(tree={'x': {}})),
     'torch: compressed': ('compressed', torch_file(compression=zipfile.ZIP_DEFLATED)),
     'torch: more bytes than the file': (
         'declares more bytes',
@@ -400,7 +403,7 @@ TORCH = {
 }
 
 SAFETENSORS = {
-    'safetensors: empty': ('no safetensors', safetensors(b'')),
+    'safetensors: empty': ('not a safetensors', safetensors(b'')),
     'safetensors: no JSON': ('damaged', safetensors(b'{oh no')),
     'safetensors: a long header': ('damaged', safetensors({}, length=2**40)),
     'safetensors: a header too long for memory': ('damaged', safetensors({}, length=2**63)),
@@ -432,7 +435,7 @@ SAFETENSORS = {
         resaved(lambda arrays: arrays | {'x': np.zeros(2, np.float32)}),
     ),
     'safetensors: a vector for a matrix': (
-        'is a matrix',
+        'should be a matrix',
         resaved(
             lambda arrays: {
                 name: value.ravel() if name.endswith('query.weight') else value
@@ -449,9 +452,9 @@ SAFETENSORS = {
 }
 
 CONFIGS = {
-    'facts: no JSON': ('no JSON', facts('x.pystate', lambda values: b'{oh no')),
-    'facts: deep JSON': ('no JSON', facts('x.pystate', lambda values: b'[' * 10**5)),
-    'facts: a list': ('no group of keys', facts('x.pystate', lambda values: [1])),
+    'facts: no JSON': ('is not JSON', facts('x.pystate', lambda values: b'{oh no')),
+    'facts: deep JSON': ('is not JSON', facts('x.pystate', lambda values: b'[' * 10**5)),
+    'facts: a list': ('must hold a group of keys', facts('x.pystate', lambda values: [1])),
     'facts: others than the arrays': (
         'says latents=9, and the arrays 6',
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'latents', value=9)),
@@ -490,7 +493,7 @@ CONFIGS = {
         ),
     ),
     'facts: no step': (
-        'no number of steps',
+        'must be a number of steps',
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'step', value=-1)),
     ),
     'facts: a clip without end': (
@@ -502,19 +505,19 @@ CONFIGS = {
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'model', 'blocks', value=10**6)),
     ),
     'facts: no frames in a second': (
-        'data.frame_rate=0 must be in',
+        'frame_rate=0 must be a whole number in',
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'frame_rate', value=0)),
     ),
     'facts: frames without end': (
-        'data.frame_rate=1000000 must be in',
+        'frame_rate=1000000 must be a whole number in',
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'frame_rate', value=10**6)),
     ),
     'facts: no names': (
-        'no list of names',
+        'must be a list of names',
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'classes', value=[1])),
     ),
     'facts: names of two lines': (
-        'no list of names',
+        'must be a list of names',
         facts('x.pystate', lambda v: deeper(v, 'perceiver_io', 'classes', value=['a\nb'])),
     ),
     'facts: an impossible model': (
@@ -532,7 +535,7 @@ CONFIGS = {
         'says latents=256',
         facts('model.safetensors', lambda values: {'model_type': 'perceiver'}),
     ),
-    'config: no JSON': ('no JSON', facts('model.safetensors', lambda values: b'\xff\xfe')),
+    'config: no JSON': ('is not JSON', facts('model.safetensors', lambda values: b'\xff\xfe')),
     'run: no JSON': ('config.json is damaged', run_with(config_json=b'{oh no', classes_json=b'[]')),
     'run: deep JSON': (
         'config.json is damaged',
@@ -540,12 +543,12 @@ CONFIGS = {
     ),
     'run: a list': ('config.json is damaged', run_with(config_json=b'[]', classes_json=b'[]')),
     'run: unknown key': (
-        'no key modell',
+        'model and data must be groups',
         run_with(config_json=b'{"modell": {}}', classes_json=b'[]'),
     ),
     'run: no checkpoint': (
         'no finished checkpoint',
-        run_with(config_json=b'{}', classes_json=b'["a"]'),
+        run_with(config_json=b'{"model": {}}', classes_json=b'["a"]'),
     ),
     'run: a config of another program': (
         'not the folder of a run.* no classes.json',

@@ -1,1 +1,1 @@
-"""Files of weights, to and from arrays. No file is trusted, and nothing in one is ever run."""
+"""File formats of weights, to and from arrays. No code in a file is executed."""

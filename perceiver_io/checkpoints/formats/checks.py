@@ -1,4 +1,7 @@
-"""How a file is refused: in one line that names the file and what is wrong with it."""
+"""Checks of files that nobody vouches for, and how their errors are worded.
+
+The message of an `InvalidFileError` continues the name of the file: 'it holds no arrays'.
+"""
 
 import contextlib
 import json
@@ -18,7 +21,7 @@ _LARGEST_JSON = 8 << 20  # bytes: a config with the names of a hundred thousand 
 
 @contextlib.contextmanager
 def about(path: str | os.PathLike) -> Iterator[None]:
-    """Puts the name of the file before what is wrong with it."""
+    """Puts the name of the file before the message of an InvalidFileError."""
     try:
         yield
     except InvalidFileError as error:
@@ -26,44 +29,44 @@ def about(path: str | os.PathLike) -> Iterator[None]:
 
 
 def quoted(text: str) -> str:
-    """A string out of a file, fit for a line: without line breaks, and cut where it is long."""
+    """A string from a file for an error message: without line breaks, and at most 80 characters."""
     return repr(text[:80])
 
 
 def is_name(value: Any) -> bool:
-    """Whether it is a string that can be shown in a line, of any script."""
+    """Whether it is a string, in any script, without control characters and line breaks."""
     return isinstance(value, str) and not any(
         unicodedata.category(letter) in ('Cc', 'Cs', 'Zl', 'Zp') for letter in value
     )
 
 
 def check_file(path: str | os.PathLike, largest: int = LARGEST) -> None:
-    """Raises InvalidFileError where reading would never end, or take all memory."""
+    """Raises InvalidFileError for what is no regular file, or is larger than `largest` bytes."""
     if not os.path.isfile(path):
-        raise InvalidFileError('it is no file')
+        raise InvalidFileError('it is not a regular file')
     size = os.path.getsize(path)
     if size > largest:
         raise InvalidFileError(
-            f'it has {size:,} bytes, and nothing that is read here more than {largest:,}'
+            f'it has {size:,} bytes, and nothing that is read here has more than {largest:,}'
         )
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """What is in a JSON file; InvalidFileError where it is none."""
+    """What is in a JSON file; InvalidFileError if it is none."""
     check_file(path, _LARGEST_JSON)
     try:
         return json.loads(pathlib.Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
-        raise InvalidFileError('it is no JSON') from error
+        raise InvalidFileError('it is not JSON') from error
 
 
 def checked(names: Sequence[str], arrays: Sequence[np.ndarray], size: int) -> list[np.ndarray]:
-    """The arrays in C order and native bytes; InvalidFileError where one is not what weights are.
+    """The arrays as float32 in C order; InvalidFileError if one cannot be that of weights.
 
     Args:
-        names: what to call each.
-        arrays: possibly views, of which many can be of the same bytes.
-        size: bytes of the file, which all of them together cannot exceed.
+        names: of the arrays, for errors.
+        arrays: possibly views, several of which can share bytes.
+        size: bytes of the file. All arrays together cannot have more.
     """
     if not arrays:
         raise InvalidFileError('it holds no arrays')
@@ -72,6 +75,6 @@ def checked(names: Sequence[str], arrays: Sequence[np.ndarray], size: int) -> li
     for name, array in zip(names, arrays, strict=True):
         if not np.isfinite(array).all():
             raise InvalidFileError(
-                f'{quoted(name)} in it holds NaN or infinity: these weights are spoilt'
+                f'{quoted(name)} in it holds NaN or infinity, so the weights are unusable'
             )
     return [np.ascontiguousarray(array, np.float32) for array in arrays]

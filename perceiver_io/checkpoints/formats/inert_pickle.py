@@ -1,10 +1,10 @@
 """Reads the data in a pickle without running it.
 
-A pickle is a program for a stack machine that may call any function by its name. Python's own
-machine can be told which names to admit (`Unpickler.find_class`), but would still call what it
-admits, set attributes on it, and take memory that a few bytes ask for. This machine calls nothing
-of what a file names: it knows the few instructions that writers of arrays use and looks names up in
-a table of its caller's. Whatever else occurs is refused, with its name.
+A pickle is a program for a stack machine, and can call any function by name. Python's unpickler can
+be restricted to some names (`Unpickler.find_class`), but it still calls what it admits, sets
+attributes on the results, and allocates what a few bytes ask for. The machine here calls nothing
+that a file names. It implements the few instructions that writers of arrays use, and looks names up
+in a table of its caller. Everything else is an error that names it.
 """
 
 import dataclasses
@@ -15,34 +15,34 @@ from typing import Any
 from perceiver_io.checkpoints.formats.checks import quoted
 from perceiver_io.core.errors import InvalidFileError
 
-_DAMAGED = 'it is damaged, or no pickle of arrays'
-_LONGEST = 1_000_000  # instructions; an array takes some forty
-_MARKS = 100  # open at a time: one for each dict or tuple within another
+_DAMAGED = 'it is damaged, or not a pickle of arrays'
+_LONGEST = 1_000_000  # instructions; an array takes about forty
+_MARKS = 100  # open marks; each nested dict or tuple has one
 
 Call = Callable[[tuple], Any]
 
 
 class DisallowedGlobal(InvalidFileError):
-    """It names what its reader does not know."""
+    """A pickle names a function or class that its reader does not know."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """A function or class that a pickle names. It stays a name."""
+    """The name of a function or class. Nothing is imported."""
 
     full: str
 
 
 class Built:
-    """What a table makes where the pickle goes on to set its state (the instruction BUILD)."""
+    """An object of the caller's table whose state a pickle can set (the instruction BUILD)."""
 
     def build(self, state: Any) -> None:
-        """Takes the state; raises InvalidFileError if it is not as it should be."""
+        """Sets the state; raises InvalidFileError if it is damaged."""
         raise NotImplementedError
 
 
 class Dict(dict, Built):
-    """A dict under any of its names. Its attributes (torch's `_metadata`) are not needed."""
+    """A dict under any of its names. Attributes (torch sets `_metadata`) are ignored."""
 
     def build(self, state: Any) -> None:
         pass
@@ -52,35 +52,35 @@ def read(data: bytes, calls: Mapping[str, Call], persistent: Call | None = None)
     """The object in a pickle.
 
     Args:
-        data: the pickle and nothing after it.
-        calls: 'module.name' to the function of ours that stands for it. It gets the tuple of
+        data: the pickle, with nothing after it.
+        calls: 'module.name' to the function that is called in its place. It receives the tuple of
             arguments, which can be anything, and raises InvalidFileError for wrong ones.
-        persistent: the same for references to what lies outside the pickle; None refuses them.
+        persistent: the same for references to data outside the pickle; None if there are none.
 
     Raises:
-        DisallowedGlobal: it names something else.
-        InvalidFileError: it is damaged.
+        DisallowedGlobal: the pickle names something else.
+        InvalidFileError: the pickle is damaged.
     """
     machine, end = _Machine(calls, persistent), 0
     try:
         for count, (instruction, argument, position) in enumerate(pickletools.genops(data)):
             if count == _LONGEST:
                 raise InvalidFileError(
-                    f'its pickle has more than {_LONGEST:,} instructions: no weights do'
+                    f'its pickle has more than {_LONGEST:,} instructions, and weights need few'
                 )
             machine.step(instruction.name, argument)
             end = (position or 0) + 1
     except InvalidFileError:
         raise
-    except ValueError as error:  # pickletools': truncated, or no instruction
+    except ValueError as error:  # of pickletools: truncated, or not an instruction
         raise InvalidFileError(_DAMAGED) from error
     if end != len(data):
-        raise InvalidFileError(f'it goes on after its end, for {len(data) - end} bytes')
+        raise InvalidFileError(f'{len(data) - end} bytes follow the end of its pickle')
     return machine.result
 
 
 class _Machine:
-    """The stack, the marks in it, and the memo of what was there before."""
+    """The stack, the marks in it, and the memo."""
 
     def __init__(self, calls: Mapping[str, Call], persistent: Call | None):
         self.result: Any = None
@@ -121,7 +121,7 @@ class _Machine:
         return self._stack.pop()
 
     def _pop_mark(self) -> list:
-        """What lies above the last mark."""
+        """Removes and returns what is above the last mark."""
         if not self._below:
             raise InvalidFileError(_DAMAGED)
         items, self._stack = self._stack, self._below.pop()
@@ -157,7 +157,7 @@ class _Machine:
 
     def _set(self, key: Any, value: Any) -> None:
         target = self._top(dict)
-        if type(key) is not str:  # the hash of nested tuples may take forever
+        if type(key) is not str:  # hashing nested tuples can take exponential time
             raise InvalidFileError('a key in it is not a string')
         if key in target:
             raise InvalidFileError(f'it holds {quoted(key)} twice')
@@ -174,8 +174,8 @@ class _Machine:
         full = f'{module}.{name}'
         if full not in self._calls:
             raise DisallowedGlobal(
-                f'its pickle names {quoted(full)}, which is not needed to read arrays and might '
-                'do anything: nothing was run'
+                f'its pickle names {quoted(full)}, which reading arrays does not need; it '
+                'could do anything, so the file was not read'
             )
         self._stack.append(Name(full))
 

@@ -15,30 +15,30 @@ from perceiver_io.checkpoints.formats.checks import about, check_file, checked, 
 from perceiver_io.core import files
 from perceiver_io.core.errors import InvalidFileError
 
-# Of a pickle: protocol 2 and later; a dict in protocols 0 and 1; a name.
+# First bytes of a pickle: protocol 2 and later; a dict in protocols 0 and 1; a name.
 STARTS = (b'\x80', b'(', b'}', b'c')
 
 Params = Mapping[str, Mapping[str, ArrayLike]]
 
 
 def read_pystate(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
-    """{module: {name: float32}}; UserError, in one line, where the file is anything else."""
+    """Reads {module: {name: float32 array}}; UserError if the file is anything else."""
     with about(path):
         check_file(path)
         data = pathlib.Path(path).read_bytes()
         if data[:1] not in STARTS:
             raise InvalidFileError(
-                'it is no pickle, as a .pystate file must be: ' + guess(data[:9])
+                'it is not a pickle, as a .pystate file must be: ' + guess(data[:9])
             )
         tree = inert_pickle.read(data, CALLS)
         if not isinstance(tree, dict):
-            raise InvalidFileError('it is no {module: {name: array}}')
+            raise InvalidFileError('it is not {module: {name: array}}')
         for module, leaves in tree.items():
             if not isinstance(leaves, dict):
-                raise InvalidFileError(f'{quoted(module)} in it is no {{name: array}}')
+                raise InvalidFileError(f'{quoted(module)} in it is not {{name: array}}')
             for name, leaf in leaves.items():
                 if not isinstance(leaf, _Array) or leaf.value is None:
-                    raise InvalidFileError(f'{quoted(f"{module}/{name}")} in it is no array')
+                    raise InvalidFileError(f'{quoted(f"{module}/{name}")} in it is not an array')
         places = [(module, name) for module, leaves in tree.items() for name in leaves]
         arrays = checked(
             [f'{module}/{name}' for module, name in places],
@@ -61,14 +61,14 @@ def write_pystate(path: str | os.PathLike, params: Params) -> None:
 
 
 def guess(start: bytes) -> str:
-    """What a file is, by its first nine bytes, and so how to name it."""
+    """What a file seems to be by its first nine bytes, and how to name it then."""
     if start[:4] == b'PK\x03\x04':
         return 'it is a zip archive, as torch saves; name it .bin'
     if start[:1] == b'\x80':
         return 'it is a pickle; name it .pystate'
     if start[8:9] == b'{':
         return 'it looks like safetensors; name it .safetensors'
-    return 'it is of no form that is known here'
+    return 'its format is not known'
 
 
 class _DType(inert_pickle.Built):
@@ -95,13 +95,13 @@ class _DType(inert_pickle.Built):
 
 
 class _Array(inert_pickle.Built):
-    """A numpy array, when its state is set."""
+    """A numpy array; None until its state is set."""
 
     def __init__(self, value: np.ndarray | None = None):
         self.value = value
 
     def build(self, state: Any) -> None:
-        """State: (version, shape, dtype, whether in Fortran's order, bytes)."""
+        """State: (version, shape, dtype, whether in Fortran order, bytes)."""
         if type(state) is not tuple or len(state) != 5:
             raise InvalidFileError('an array in it is damaged')
         _, shape, dtype, fortran, data = state
@@ -109,7 +109,7 @@ class _Array(inert_pickle.Built):
 
 
 def _make(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    """A float32 array over `data`; InvalidFileError where the parts do not fit each other."""
+    """A float32 array over `data`; InvalidFileError if the parts do not fit each other."""
     if (
         not isinstance(data, bytes | bytearray)
         or not isinstance(dtype, _DType)
@@ -125,21 +125,21 @@ def _make(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def _reconstruct(arguments: tuple) -> _Array:
-    """numpy's way before protocol 5: an empty array, whose state is set later."""
+    """NumPy before pickle protocol 5: an empty array, whose state is set later."""
     if not arguments or arguments[0] != inert_pickle.Name('numpy.ndarray'):
         raise InvalidFileError('an array in it is damaged')
     return _Array()
 
 
 def _frombuffer(arguments: tuple) -> _Array:
-    """numpy's way since protocol 5: (bytes, dtype, shape, order)."""
+    """NumPy since pickle protocol 5: (bytes, dtype, shape, order)."""
     if len(arguments) != 4:
         raise InvalidFileError('an array in it is damaged')
     return _Array(_make(*arguments))
 
 
 def _dict(arguments: tuple) -> inert_pickle.Dict:
-    """Any dict, from nothing or from one dict."""
+    """A dict of any kind, empty or from one dict."""
     if not arguments:
         return inert_pickle.Dict()
     if len(arguments) > 1 or type(arguments[0]) is not inert_pickle.Dict:
@@ -148,7 +148,7 @@ def _dict(arguments: tuple) -> inert_pickle.Dict:
 
 
 def _encode(arguments: tuple) -> bytes:
-    """Bytes, as protocols before 3 write them: a string of the characters 0 to 255."""
+    """Bytes as pickle protocols before 3 write them: a string of the characters 0 to 255."""
     if len(arguments) != 2 or type(arguments[0]) is not str or arguments[1] != 'latin1':
         raise InvalidFileError('it is damaged')
     try:
@@ -159,7 +159,7 @@ def _encode(arguments: tuple) -> bytes:
 
 def _never(_: tuple) -> None:
     raise InvalidFileError(
-        'it calls numpy.ndarray, which reading arrays does not need: nothing was run'
+        'it calls numpy.ndarray, which reading arrays does not need: the file was not read'
     )
 
 

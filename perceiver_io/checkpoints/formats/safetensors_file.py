@@ -1,7 +1,7 @@
-"""`model.safetensors`: a header of names, shapes and places in JSON, then the bytes.
+"""`model.safetensors`: names, shapes and offsets in a JSON header, then the bytes of the arrays.
 
-The format's own library reads it: its Rust checks every place against the file's size. It runs
-nothing; here is only checked what this project needs beyond that.
+The safetensors library reads it, and checks every offset against the size of the file. This module
+adds what weights need beyond that: float32, finite, of a sensible size.
 """
 
 import os
@@ -17,17 +17,17 @@ from perceiver_io.checkpoints.formats.pystate import guess
 from perceiver_io.core import files
 from perceiver_io.core.errors import InvalidFileError
 
-_LONGEST_HEADER = 8 << 20  # bytes: some ten thousand arrays
+_LONGEST_HEADER = 8 << 20  # bytes, for about ten thousand arrays
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """{name: float32}; UserError, in one line, where the file is anything else."""
+    """Reads {name: float32 array}; UserError if the file is anything else."""
     with about(path):
         check_file(path)
         with open(path, 'rb') as file:
             start = file.read(9)
         if start[8:9] != b'{':
-            raise InvalidFileError('it is no safetensors file: ' + guess(start))
+            raise InvalidFileError('it is not a safetensors file: ' + guess(start))
         if int.from_bytes(start[:8], 'little') > _LONGEST_HEADER:
             raise InvalidFileError(
                 'it is damaged, or holds far more than weights: its header is too long'
@@ -51,6 +51,6 @@ def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes float32 arrays so that the transformers library takes them for torch's."""
+    """Writes float32 arrays with the metadata that the transformers library expects."""
     arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()}
     files.write_bytes(pathlib.Path(path), safetensors.numpy.save(arrays, metadata={'format': 'pt'}))

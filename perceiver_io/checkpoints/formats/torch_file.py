@@ -1,6 +1,7 @@
-"""`pytorch_model.bin`, what `torch.save` writes: a zip of tensors' bytes behind a pickle.
+"""`pytorch_model.bin`, as `torch.save` writes it: a zip archive of a pickle and the tensors' bytes.
 
-Read without torch. The zip is not compressed, so that a small file cannot become a large one.
+It is read without torch. Only uncompressed archives are read, as torch writes them, so that a small
+file cannot expand into a large one.
 """
 
 import dataclasses
@@ -18,43 +19,43 @@ from perceiver_io.checkpoints.formats import inert_pickle, pystate
 from perceiver_io.checkpoints.formats.checks import LARGEST, about, check_file, checked, quoted
 from perceiver_io.core.errors import InvalidFileError
 
-_LONGEST_DIRECTORY = 4 << 20  # bytes of a zip's: some ten thousand entries
+_LONGEST_DIRECTORY = 4 << 20  # bytes, for about ten thousand entries of a zip archive
 _DAMAGED_TENSOR = 'a tensor in it is damaged'
 _STORAGES = ('Float', 'Half', 'BFloat16', 'Double', 'Long', 'Int', 'Short', 'Char', 'Byte', 'Bool')
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """An array under a name of torch's, so that nothing else is taken for one."""
+    """A tensor. A type of its own, so that nothing else in a pickle can pass for one."""
 
     value: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """float32 [numbers] that tensors are parts of."""
+    """A float32 [numbers] array, of which tensors are parts."""
 
     numbers: np.ndarray
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """{name: float32} of a state dict; ValueError, in one line, where the file is anything else."""
+    """Reads a state dict, {name: float32 array}; UserError if the file is anything else."""
     with about(path):
         check_file(path)
         with open(path, 'rb') as file:
             start = file.read(9)
         if start[:4] != b'PK\x03\x04':
             if start[:1] in pystate.STARTS:
-                _name_strangers(path)
+                _check_globals(path)
             raise InvalidFileError(_not_a_zip(start))
         with _File(path) as file:
             archive = _Archive(file)
             tree = inert_pickle.read(archive.read('data.pkl'), _CALLS, archive.storage)
         if not isinstance(tree, dict):
-            raise InvalidFileError('it is no state dict, {name: tensor}')
+            raise InvalidFileError('it is not a state dict, {name: tensor}')
         for name, tensor in tree.items():
             if not isinstance(tensor, _Tensor):
-                raise InvalidFileError(f'{quoted(name)} in it is no tensor')
+                raise InvalidFileError(f'{quoted(name)} in it is not a tensor')
         arrays = checked(
             list(tree), [tensor.value for tensor in tree.values()], os.path.getsize(path)
         )
@@ -62,7 +63,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 class _File(io.FileIO):
-    """A file of which no more than `most` bytes are read at a time."""
+    """A file that refuses to read more than `most` bytes at a time."""
 
     most = _LONGEST_DIRECTORY
 
@@ -75,7 +76,7 @@ class _File(io.FileIO):
 
 
 class _Archive:
-    """The entries of the zip, under their folder, and the storages made of them."""
+    """The entries of the zip archive below its one folder, and the storages in them."""
 
     def __init__(self, file: _File):
         self._storages: dict[str, bytes] = {}
@@ -110,20 +111,20 @@ class _Archive:
             raise InvalidFileError(f'{quoted(name)} in its zip archive is damaged') from error
 
     def storage(self, reference: tuple) -> _Storage:
-        """What a pickle's ('storage', type, key, device, count) refers to."""
+        """The storage for a pickle's reference ('storage', type, key, device, count)."""
         if (
             len(reference) != 5
             or reference[0] != 'storage'
             or not isinstance(reference[1], inert_pickle.Name)
         ):
-            raise InvalidFileError('its pickle refers to something that is no tensor')
+            raise InvalidFileError('its pickle refers to something that is not a tensor')
         _, kind, key, _, count = reference
         if kind.full != 'torch.FloatStorage':
             raise InvalidFileError(
                 f'it holds a tensor of {quoted(kind.full)}: save float32 weights'
             )
         if type(key) is not str or not key.isdecimal():
-            raise InvalidFileError('its pickle refers to something that is no tensor')
+            raise InvalidFileError('its pickle refers to something that is not a tensor')
         if key not in self._storages:
             self._storages[key] = self.read(f'data/{key}')
         data = self._storages[key]
@@ -134,7 +135,7 @@ class _Archive:
         return _Storage(np.frombuffer(data, '<f4'))
 
 
-# What zipfile raises, by its documentation or not, where an archive is damaged.
+# What zipfile raises for damaged archives, documented or not.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -149,22 +150,25 @@ _ZIP_ERRORS = (
 
 def _not_a_zip(start: bytes) -> str:
     if start[:2] == b'\x80\x02':
-        return 'it is no zip archive, as torch has saved since 1.6: load it there and save it again'
-    return 'it is no zip archive, as torch saves: ' + pystate.guess(start)
+        return (
+            'it is not a zip archive, which torch has saved since 1.6: load it in torch and save '
+            'it again'
+        )
+    return 'it is not a zip archive, as torch saves: ' + pystate.guess(start)
 
 
-def _name_strangers(path: str | os.PathLike) -> None:
-    """Raises DisallowedGlobal where a bare pickle names what no weights need."""
+def _check_globals(path: str | os.PathLike) -> None:
+    """Raises DisallowedGlobal if a bare pickle names what weights do not need."""
     try:
         inert_pickle.read(pathlib.Path(path).read_bytes(), pystate.CALLS | _CALLS)
     except inert_pickle.DisallowedGlobal:
         raise
-    except InvalidFileError:  # it is refused for what it is
+    except InvalidFileError:  # the caller says that it is no zip archive
         pass
 
 
 def _rebuild_tensor(arguments: tuple) -> _Tensor:
-    """(storage, offset, sizes, strides, ...): a part of a storage, as a view of it."""
+    """(storage, offset, sizes, strides, ...): a view of a storage."""
     if len(arguments) < 4:
         raise InvalidFileError(_DAMAGED_TENSOR)
     storage, offset, sizes, strides = arguments[:4]
@@ -193,7 +197,7 @@ def _rebuild_parameter(arguments: tuple) -> _Tensor:
 
 
 def _counts(values: Any) -> bool:
-    """Whether these are sizes: a few integers from 0."""
+    """Whether these are sizes: at most 8 integers of at least 0."""
     return (
         type(values) is tuple
         and len(values) <= 8
@@ -209,7 +213,7 @@ def _ordered_dict(arguments: tuple) -> inert_pickle.Dict:
 
 def _never(_: tuple) -> None:
     raise InvalidFileError(
-        'it calls a storage, which reading tensors does not need: nothing was run'
+        'it calls a storage, which reading tensors does not need: the file was not read'
     )
 
 
