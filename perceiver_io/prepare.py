@@ -1,9 +1,11 @@
 """Prepares a dataset: `python -m perceiver_io.prepare --source=FOLDER --dataset_dir=DIR`.
 
-Stopped and started again with the same flags, it goes on where it was.
+A run that was stopped continues when it is started again with the same flags.
 """
 
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags, logging
 
@@ -18,7 +20,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         'source',
         None,
-        'Folder of the clips; for `rendered`, one where they are drawn if they are not there.',
+        'Folder of the clips; for `rendered`, the folder in which they are drawn if missing.',
         required=True,
     )
     flags.DEFINE_string(
@@ -28,7 +30,7 @@ def define_flags() -> None:
         'name',
         'kinetics700_2020',
         ['kinetics700_2020', 'av_folder', 'rendered'],
-        'Which dataset: Kinetics in any tree, a folder with a CSV, or drawn clips.',
+        'Which dataset: Kinetics in any known layout, a folder with a CSV, or rendered clips.',
     )
     flags.DEFINE_string('csv', 'labels.csv', 'Name of the CSV `file,label[,split]`, if any.')
     flags.DEFINE_integer(
@@ -40,19 +42,19 @@ def define_flags() -> None:
         'missing_audio',
         'silence',
         ['silence', 'skip'],
-        'What a clip without sound is: silent, or rejected.',
+        'Whether a clip without audio is stored as silent, or rejected.',
     )
     flags.DEFINE_string(
         'beam_pipeline_options',
         None,
-        'Run on Apache Beam with these options, '
-        'without dashes and with commas between: runner=DirectRunner.',
+        'Run on Apache Beam with these options, separated by commas, with or without dashes: '
+        'runner=DirectRunner.',
     )
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
-        raise UsageError(f'{argv[1]!r} is no flag: give the folder as --source=FOLDER')
+        raise UsageError(f'{argv[1]!r} is not a flag: give the folder as --source=FOLDER')
     values = flags.FLAGS
     for name in ('source', 'dataset_dir'):
         if not values[name].value:
@@ -66,7 +68,7 @@ def main(argv: list[str]) -> int:
     options = values.beam_pipeline_options
     if options is not None:
         options = _beam_options(options)
-    logging.set_verbosity(logging.ERROR)  # TFDS warns that the dataset is not there yet
+    logging.set_verbosity(logging.ERROR)  # TFDS warns that the dataset does not exist yet
     import tensorflow_datasets as tfds  # slow, and the workers import this module too
 
     from perceiver_io.data.prepare import tfds_builders
@@ -96,21 +98,36 @@ def main(argv: list[str]) -> int:
         raise KeyboardInterrupt('the same command continues where it stopped') from None
     builder.remove_work_folder()
     print(builder.summary())
-    print(f'{"was prepared before" if prepared else "prepared"} in {builder.data_path}')
+    if prepared:
+        print(
+            f'was prepared before in {builder.data_path}: what has changed in {source} since then '
+            'is not in it; to prepare again, delete it or give another --dataset_dir'
+        )
+    else:
+        print(f'prepared in {builder.data_path}')
     return 0
 
 
-def _beam_options(text: str):
+def _beam_options(text: str) -> Any:
+    """Apache Beam's PipelineOptions; UserError if Beam or the runner is missing."""
     try:
-        from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+        from apache_beam.runners import runner as beam_runner
     except ImportError as error:
         raise UserError(
             '--beam_pipeline_options needs Apache Beam: pip install -r '
             'requirements-beam.txt, or leave it out'
         ) from error
-    # Beam passes over what it does not know, so also over a runner with four dashes.
-    options = [option.strip().lstrip('-') for option in text.split(',')]
-    return PipelineOptions(flags=[f'--{option}' for option in options if option])
+    # Beam ignores options that it does not know, and so it would ignore `----runner`.
+    flags_of = [option.strip().lstrip('-') for option in text.split(',')]
+    options = PipelineOptions(flags=[f'--{option}' for option in flags_of if option])
+    name = options.view_as(StandardOptions).runner
+    try:
+        if name:
+            beam_runner.create_runner(name)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f'--beam_pipeline_options: runner={name}: {error}') from error
+    return options
 
 
 if __name__ == '__main__':

@@ -1,61 +1,66 @@
-"""Clips drawn from a seed, written as the MP4 files that any folder of clips is made of.
+"""A data set of clips that are drawn from a seed and written as MP4 files. Not in the paper.
 
-A shape drifts over a gradient and hums. Picture and sound tell the same story: the class is the
-shape and the pitch, the height of the shape is the loudness, its left-right place is the pan. All
-of it is ours; its purpose is a data set that anyone can have, and that a small model can learn.
+A shape moves over a gradient and makes a tone. Video and audio belong together: the class is the
+shape and the pitch, the height of the shape is the loudness, and its horizontal place is the pan.
+Anyone can have this data set without a download, and a small model can learn it.
 """
 
 import colorsys
-import csv
 import os
 import pathlib
 import zlib
 from concurrent import futures
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tqdm
 
+from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
+from perceiver_io.core.luma import LUMA
 from perceiver_io.media import writer
+
+Floats: TypeAlias = npt.NDArray[Any]
 
 FRAME_RATE = 25
 SAMPLE_RATE = 44_100
 
-_VERSION = 2  # of what render_clip draws; part of the folder's name, so raise it on any change
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_VERSION = 2  # part of the folder's name: raise it when render_clip draws anything else
+_LUMA = np.array(LUMA, np.float32)
 
 
-# Each shape is a distance function: x to the right, y up, in units of the shape's radius; negative
-# inside. Distances are exact where they matter, within a pixel of the edge.
+# Each shape is a signed distance, negative inside, of x to the right and y up, in units of the
+# shape's radius. Distances are exact within a pixel of the edge, where they are used.
 
 
-def _circle(x, y):
+def _circle(x: Floats, y: Floats) -> Floats:
     return np.hypot(x, y) - 1
 
 
-def _ring(x, y):
+def _ring(x: Floats, y: Floats) -> Floats:
     return np.abs(np.hypot(x, y) - 0.75) - 0.25
 
 
-def _box(x, y, half_width, half_height):
+def _box(x: Floats, y: Floats, half_width: float, half_height: float) -> Floats:
     return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
 
 
-def _square(x, y):
+def _square(x: Floats, y: Floats) -> Floats:
     return _box(x, y, 0.8, 0.8)
 
 
-def _cross(x, y):
+def _cross(x: Floats, y: Floats) -> Floats:
     return np.minimum(_box(x, y, 1, 0.32), _box(x, y, 0.32, 1))
 
 
-def _triangle(x, y):
+def _triangle(x: Floats, y: Floats) -> Floats:
     slope = np.sqrt(3) / 2 * np.abs(x) + 0.5 * y
     return np.maximum(slope, -y) - 0.5
 
 
-def _star(x, y):
-    # Fold the plane into one of ten equal wedges, where the outline is a single straight edge
+def _star(x: Floats, y: Floats) -> Floats:
+    # The plane is folded into one of ten equal wedges, in which the outline is one straight edge
     # from the tip (radius 1 at angle 0) to the notch (radius 0.45 at angle pi / 5).
     wedge = 2 * np.pi / 5
     angle = np.abs((np.arctan2(x, y) + wedge / 2) % wedge - wedge / 2)
@@ -66,7 +71,7 @@ def _star(x, y):
     return ((along - 1) * notch_y + across * (1 - notch_x)) / edge
 
 
-# The pitches are those of a cello's lower half, C2 to G3, in Hz.
+# The pitches are C2 to G3, in Hz.
 _SHAPES = {
     'circle': (_circle, 65.41),
     'square': (_square, 82.41),
@@ -78,8 +83,8 @@ _SHAPES = {
 CLASSES = tuple(_SHAPES)
 
 
-def _colour(hue: float, luma: float) -> np.ndarray:
-    """[3] RGB in [0, 1] of this hue and exactly this luma: darkened, or mixed with white."""
+def _colour(hue: float, luma: float) -> Floats:
+    """[3] RGB in [0, 1] of this hue and luma: a vivid colour, darkened or mixed with white."""
     vivid = np.array(colorsys.hsv_to_rgb(hue % 1, 0.8, 1), np.float32)
     vivid_luma = vivid @ _LUMA
     if luma <= vivid_luma:
@@ -87,8 +92,8 @@ def _colour(hue: float, luma: float) -> np.ndarray:
     return vivid + (1 - vivid) * ((luma - vivid_luma) / (1 - vivid_luma))
 
 
-def _bounce(start: float, speed: float, time: np.ndarray) -> np.ndarray:
-    """Position in [0, 1] of a point that moves at a steady speed between two walls."""
+def _bounce(start: float, speed: float, time: Floats) -> Floats:
+    """Position in [0, 1] of a point that moves back and forth at a constant speed."""
     return 1 - np.abs((start + speed * time) % 2 - 1)
 
 
@@ -99,7 +104,7 @@ def render_clip(
 
     Args:
         class_index: index into `CLASSES`.
-        rng: decides everything else.
+        rng: decides everything but the class.
         size: height and width in pixels.
         seconds: length of the clip.
 
@@ -112,7 +117,7 @@ def render_clip(
     start = rng.uniform(0, 2, size=2)  # x and y; the second half of the range moves backwards
     speed = rng.uniform(0.4, 1.0, size=2)
 
-    # Picture. x and y run over [0, 1], to the right and up.
+    # Video. x and y are in [0, 1], to the right and up.
     time = np.arange(round(seconds * FRAME_RATE), dtype=np.float32) / FRAME_RATE
     x, y = (radius + (1 - 2 * radius) * _bounce(start[i], speed[i], time) for i in range(2))
     pixels = (np.arange(size, dtype=np.float32) + 0.5) / size
@@ -123,18 +128,18 @@ def render_clip(
     background, foreground = _draw_colours(rng, pixels)
     video = background + cover * (foreground - background)
 
-    # Sound, at the same place and time as the picture.
+    # Audio, of the same places and times.
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     across, height = (_bounce(start[i], speed[i], time) for i in range(2))
     phase = 2 * np.pi * pitch * time + rng.uniform(0, 2 * np.pi)
     tone = (0.2 + 0.55 * height) * (np.sin(phase) + 0.25 * np.sin(2 * phase))
-    pan = np.pi / 2 * across  # equal power: the squares of the two sides add up to one
+    pan = np.pi / 2 * across  # equal power: the squares of both sides add up to one
     audio = tone[:, None] * np.stack([np.cos(pan), np.sin(pan)], axis=-1)
     return np.rint(video * 255).astype(np.uint8), audio.astype(np.float32)
 
 
 def _draw_colours(rng: np.random.Generator, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A gradient [h, w, 3], and a shape's colour [3] that stands out all over it."""
+    """A gradient [h, w, 3], and the colour [3] of a shape that contrasts with all of it."""
     hue = rng.uniform()
     if rng.uniform() < 0.5:
         low, high, shape = 0.12, 0.60, 0.92  # a bright shape on a dark gradient
@@ -151,7 +156,7 @@ def _draw_colours(rng: np.random.Generator, pixels: np.ndarray) -> tuple[np.ndar
 
 
 def render_folder(
-    cache_dir: str | os.PathLike,
+    cache_dir: str | os.PathLike[str],
     *,
     seed: int = 0,
     train_clips: int = 300,
@@ -160,14 +165,14 @@ def render_folder(
     seconds: float = 2.0,
     progress: bool = True,
 ) -> pathlib.Path:
-    """Renders a data set once, and finds it again.
+    """Renders a data set, unless it exists already.
 
-    The clips take turns through the classes. Each is drawn from (seed, split, index) alone, so
-    that the two splits share none, and files that an interrupted run completed are kept.
+    Clip i has class i modulo the number of classes. A clip depends only on (seed, split, index), so
+    that the splits share none, and files that an interrupted run completed are kept.
 
     Args:
-        cache_dir: where the data set gets a folder of its own, named after all that it depends on.
-        seed: another seed, other clips; at least 0.
+        cache_dir: in which the data set gets a folder, named by everything that it depends on.
+        seed: at least 0; another seed gives other clips.
         train_clips: clips of the split `train`.
         val_clips: clips of the split `val`.
         size: height and width in pixels.
@@ -206,9 +211,9 @@ def render_folder(
     for split in ('train', 'val'):
         (root / split).mkdir(parents=True, exist_ok=True)
 
-    def write(clip, row):
+    def write(clip: tuple[str, int], row: tuple[str, str, str]) -> None:
         path = root / row[0]
-        if path.exists():  # whole, since a writer names its file last
+        if path.exists():  # complete, because a writer names its file last
             return
         split, index = clip
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
@@ -225,18 +230,10 @@ def render_folder(
         done = pool.map(write, clips, rows)
         for _ in tqdm.tqdm(done, 'rendering clips', len(rows), unit='clip', disable=not progress):
             pass
-    _write_table(table, rows)
+    columns = ('file', 'label', 'split')
+    files.write_csv(table, [dict(zip(columns, row)) for row in rows])
     return root
 
 
 def _class_name(index: int) -> str:
     return CLASSES[index % len(CLASSES)]
-
-
-def _write_table(path: pathlib.Path, rows: list[tuple[str, str, str]]) -> None:
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    with open(temporary, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(('file', 'label', 'split'))
-        writer.writerows(rows)
-    os.replace(temporary, path)

@@ -4,9 +4,9 @@ import pytest
 from helpers import kinetics_trees
 
 from perceiver_io.core.kinetics700 import CLASSES
-from perceiver_io.data.prepare import kinetics, trees
+from perceiver_io.data.prepare import kinetics_tables, trees
 
-_ANNOTATION = 'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n'
+ANNOTATION = 'label,youtube_id,time_start,time_end\nzumba,a0123456789,0,10\n'
 
 
 def clips_of(listing):
@@ -30,8 +30,8 @@ def place(root, *names):
     ],
 )
 def test_every_way_of_writing_a_class_gives_its_index(write):
-    assert [kinetics.class_index(write(name)) for name in CLASSES] == list(range(700))
-    assert kinetics.class_index('unknown dance') is None
+    assert [kinetics_tables.class_index(write(name)) for name in CLASSES] == list(range(700))
+    assert kinetics_tables.class_index('unknown dance') is None
 
 
 def test_indices_are_not_those_of_a_sort_of_the_folders(tmp_path):
@@ -59,7 +59,7 @@ def test_indices_are_not_those_of_a_sort_of_the_folders(tmp_path):
     ],
 )
 def test_splits_are_words_in_names(name, split):
-    assert kinetics.split_of(name) == split
+    assert kinetics_tables.split_of(name) == split
 
 
 def test_annotations_of_every_form(tmp_path):
@@ -150,7 +150,7 @@ def test_folders_inside_folders_are_entered(tmp_path):
         'zumba/more/b.mp4': (699, ''),
         'abseiling/a.mp4': (0, ''),
     }
-    assert any(note.startswith('1 links to a folder that they lie in') for note in listing.notes)
+    assert any(note.startswith('1 links to a folder that contains them') for note in listing.notes)
 
 
 def test_a_folder_counts_more_than_annotations_and_these_more_than_a_list(tmp_path):
@@ -176,7 +176,7 @@ def test_a_folder_counts_more_than_annotations_and_these_more_than_a_list(tmp_pa
         'b0123456789_000000_000010': ('val', 0, ''),
         'c0123456789_000000_000010': ('val', 137, ''),
     }
-    assert any(note.startswith('2 clips are given two classes') for note in listing.notes)
+    assert any(note.startswith('2 clips have two classes') for note in listing.notes)
 
 
 def test_a_list_beside_mmaction2_folders(tmp_path):
@@ -194,7 +194,7 @@ def test_a_list_beside_mmaction2_folders(tmp_path):
         (
             {
                 'train/notes': '',
-                'annotations/train.csv': _ANNOTATION,
+                'annotations/train.csv': ANNOTATION,
             },
             'no clip in',
         ),
@@ -202,7 +202,7 @@ def test_a_list_beside_mmaction2_folders(tmp_path):
         (
             {
                 'train/a0123456789.mp4': '',
-                'annotations/train.csv': _ANNOTATION,
+                'annotations/train.csv': ANNOTATION,
             },
             'name them YOUTUBEID_',
         ),

@@ -1,7 +1,6 @@
 """Datasets prepared through TFDS, from every tree and with every damage."""
 
 import collections
-import csv
 import json
 import os
 import pathlib
@@ -16,14 +15,15 @@ import pytest
 import simple_parsing
 import tensorflow_datasets as tfds
 from helpers import kinetics_trees
+from helpers.prepare_runs import ROOT, command, examples, rejects
 from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io import prepare as program
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.kinetics700 import CLASSES
-from perceiver_io.data import rendered
-from perceiver_io.data.prepare import preparation, tfds_builders
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from perceiver_io.data import prepared, rendered
+from perceiver_io.data.prepare import shard_work, tfds_builders
+from perceiver_io.data.records import Selection
 
 
 @pytest.fixture(scope='module')
@@ -33,8 +33,8 @@ def contents(tmp_path_factory):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(preparation, 'SHARD_CLIPS', 8)
-    monkeypatch.setattr(preparation, 'CHUNK_CLIPS', 3)
+    monkeypatch.setattr(shard_work, 'SHARD_CLIPS', 8)
+    monkeypatch.setattr(shard_work, 'CHUNK_CLIPS', 3)
 
 
 def prepare(
@@ -47,29 +47,6 @@ def prepare(
         download_config=tfds.download.DownloadConfig(manual_dir=source, beam_options=beam_options),
     )
     return pathlib.Path(builder.data_path)
-
-
-def command(source: pathlib.Path, data_dir: pathlib.Path, *more: str) -> list[str]:
-    return [
-        sys.executable,
-        '-m',
-        'perceiver_io.prepare',
-        f'--source={source}',
-        f'--dataset_dir={data_dir}',
-        *more,
-    ]
-
-
-def examples(folder: pathlib.Path) -> dict[str, list[dict]]:
-    """All examples of every split, in order."""
-    builder = tfds.builder_from_directory(folder)
-    return {split: list(builder.as_data_source(split)) for split in builder.info.splits}
-
-
-def rejects(folder: pathlib.Path) -> list[tuple[str, str, str]]:
-    """(split, file, reason), sorted."""
-    with open(folder / 'rejects.csv', newline='') as file:
-        return sorted((row['split'], row['file'], row['reason']) for row in csv.DictReader(file))
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -159,6 +136,12 @@ def test_apache_beam_gives_the_same(tmp_path, contents, small_shards):
         assert (beam / path.name).read_bytes() == path.read_bytes()
 
 
+def test_an_unknown_beam_runner_is_refused():
+    pytest.importorskip('apache_beam', reason='Apache Beam is not installed')
+    with pytest.raises(ValueError, match='runner=Nope'):
+        program._beam_options('runner=Nope')
+
+
 @pytest.mark.parametrize(
     'text', ['runner=FlinkRunner,flink_master=a:1', '--runner=FlinkRunner, --flink_master=a:1']
 )
@@ -246,17 +229,17 @@ def test_what_is_done_is_not_done_again(tmp_path, contents, small_shards, monkey
             prepare('kinetics700_2020', source, tmp_path / 'data')
     left = tmp_path / 'data' / 'kinetics700_2020' / 'transcoded' / 'incomplete.ABCDEF_1.0.0'
     left.mkdir()  # as after a SIGKILL
-    monkeypatch.setattr(preparation.transcode, 'store', None)
+    monkeypatch.setattr(shard_work.transcode, 'store', None)
     folder = prepare('kinetics700_2020', source, tmp_path / 'data')
     assert examples(folder) == examples(whole)
     assert not left.exists()
 
 
 def test_an_interruption_costs_a_chunk_at_most(tmp_path, contents, monkeypatch):
-    monkeypatch.setattr(preparation, 'CHUNK_CLIPS', 3)
+    monkeypatch.setattr(shard_work, 'CHUNK_CLIPS', 3)
     planted = kinetics_trees.plan(contents, 40, 0)
     source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
-    store, stored = preparation.transcode.store, []
+    store, stored = shard_work.transcode.store, []
 
     def store_some(path, *arguments):
         if len(stored) == 20:
@@ -265,12 +248,12 @@ def test_an_interruption_costs_a_chunk_at_most(tmp_path, contents, monkeypatch):
         return store(path, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation.transcode, 'store', store_some)
+        patch.setattr(shard_work.transcode, 'store', store_some)
         with pytest.raises(KeyboardInterrupt):
             prepare('kinetics700_2020', source, tmp_path / 'data')
     again = []
     monkeypatch.setattr(
-        preparation.transcode, 'store', lambda path, *more: again.append(path) or store(path, *more)
+        shard_work.transcode, 'store', lambda path, *more: again.append(path) or store(path, *more)
     )
     prepare('kinetics700_2020', source, tmp_path / 'data')
     assert len(set(stored) & set(again)) == 20 % 3
@@ -292,7 +275,7 @@ def test_two_at_once_are_refused(tmp_path, contents):
     planted = kinetics_trees.plan(contents, 15, 12)
     source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
     folder = tmp_path / 'data' / 'kinetics700_2020' / 'transcoded' / '.1.0.0.work'
-    with preparation.Work(folder, None, None).locked():
+    with shard_work.Work(folder, None, None).locked():
         with pytest.raises(ValueError, match='another process prepares'):
             prepare('kinetics700_2020', source, tmp_path / 'data')
 
@@ -365,7 +348,7 @@ def test_prepared_from_another_folder_is_refused(tmp_path, contents):
 def test_a_full_disk_is_told(tmp_path):
     full = tmp_path / 'full'
     full.symlink_to('/dev/full')
-    clip = preparation.Example('a', 0, 1.0, True), bytes(10_000)
+    clip = shard_work.Example('a', 0, 1.0, True), bytes(10_000)
     with pytest.raises(OSError, match='No space left'):
         tfds_builders._write_shard(full, iter([clip]), ['zumba'])
 
@@ -373,7 +356,7 @@ def test_a_full_disk_is_told(tmp_path):
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     for name in ('0.part', '.0.json.1.part', '0.mp4', '1.reading', '0.shard', '0.media'):
         (tmp_path / name).touch()
-    with preparation.Work(tmp_path, None, None).locked():
+    with shard_work.Work(tmp_path, None, None).locked():
         assert {path.name for path in tmp_path.iterdir()} == {'lock', '0.shard', '0.media'}
 
 
@@ -394,7 +377,7 @@ def test_rendered_clips(tmp_path):
     'more, message, status',
     [
         (['--source=/nowhere'], 'no folder /nowhere', 1),
-        (['folder'], 'is no flag: give the folder as --source', 2),
+        (['folder'], 'is not a flag: give the folder as --source', 2),
         (['--source='], '--source= is empty', 2),
     ],
 )
@@ -413,4 +396,50 @@ def test_prepared_with_other_settings_is_refused(tmp_path, contents):
     builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data', min_seconds=2)
     with pytest.raises(ValueError, match='was prepared with'):
         builder.check_settings(tmp_path)
+    builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data', csv='other.csv')
+    with pytest.raises(ValueError, match='was prepared from the CSV labels.csv, not from'):
+        builder.check_settings(tmp_path)
     assert json.loads((folder / 'metadata.json').read_text())['settings']['min_seconds'] == 0.64
+
+
+def test_a_dataset_of_another_version_is_opened_and_found_prepared(tmp_path, contents):
+    """Its metadata name a module that no longer exists, and lack what was added since."""
+    (tmp_path / 'labels.csv').write_text('file,label,split\nb.mp4,dog,train\n')
+    (tmp_path / 'b.mp4').hardlink_to(contents['good'][0])
+    folder = prepare('av_folder', tmp_path, tmp_path / 'data')
+    info = json.loads((folder / 'dataset_info.json').read_text())
+    info['moduleName'] = 'perceiver_io.data.tfds_builders'
+    (folder / 'dataset_info.json').write_text(json.dumps(info))
+    metadata = json.loads((folder / 'metadata.json').read_text())
+    for key in ('source', 'csv'):
+        del metadata[key]
+    (folder / 'metadata.json').write_text(json.dumps(metadata))
+
+    source = prepared.open_prepared(tmp_path / 'data', Selection('train', ClipSpec()))
+    assert [record.name for record in source.records] == ['b.mp4']
+    run = command(tmp_path, tmp_path / 'data', '--name=av_folder')
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 'was prepared before' in done.stdout and 'is not in it' in done.stdout
+
+
+def test_the_program_says_what_it_does_and_leaves_nothing_else(tmp_path, contents):
+    (tmp_path / 'labels.csv').write_text('file,label,split\nb.mp4,dog,train\n')
+    (tmp_path / 'b.mp4').hardlink_to(contents['good'][0])
+    (tmp_path / 'temporary').mkdir()
+    done = subprocess.run(
+        command(tmp_path, tmp_path / 'data', '--name=av_folder', '--workers=0'),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {'TMPDIR': str(tmp_path / 'temporary')},
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / 'data' / 'av_folder' / 'transcoded' / '1.0.0'
+    assert done.stdout.splitlines() == [
+        f'preparing av_folder into {folder}',
+        'found the CSV labels.csv',
+        'train: 1 clips, 0 rejected',
+        f'prepared in {folder}',
+    ]
+    assert not list((tmp_path / 'temporary').iterdir())

@@ -1,7 +1,7 @@
-"""The whole show, minutes long: `pytest -m slow tests/test_prepare_full.py`.
+"""Prepares thousands of clips, for minutes: `pytest -m slow tests/data/test_prepare_full.py`.
 
-2,000 clips of 40 classes in each tree, an eighth of them damaged, prepared by the program; and one
-of the trees once more, killed again and again at random.
+2,000 clips of 40 classes in each layout, an eighth of them damaged, are prepared by the program;
+one of the layouts is prepared again by a run that is killed several times at random.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ import time
 
 import pytest
 from helpers import kinetics_trees
-from test_prepare import ROOT, command, examples, rejects
+from helpers.prepare_runs import ROOT, command, examples, rejects
 
 from perceiver_io.core.kinetics700 import CLASSES
 

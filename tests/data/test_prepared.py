@@ -9,9 +9,9 @@ import zlib
 
 import numpy as np
 import pytest
+from helpers.flash_files import NTSC, UNEVEN, UNEVEN_BASE, make_flash, seen_and_heard
 from helpers.media_files import frame_times
 from helpers.prepared_files import write_dataset
-from test_media_time import NTSC, UNEVEN, UNEVEN_BASE, make_flash, seen_and_heard
 
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.data import folder, loader, prepared, rendered, sources

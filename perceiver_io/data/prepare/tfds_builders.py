@@ -1,16 +1,14 @@
 """The datasets as TFDS builders: `kinetics700_2020`, `av_folder` and `rendered`.
 
 They read the folder of clips that TFDS calls `manual_dir`, and write ArrayRecord files without
-TensorFlow. TFDS's own writers are passed by: they need TensorFlow where a split has more than a
-gigabyte, and begin again after an interruption.
+TensorFlow. TFDS's own writers are not used: they need TensorFlow where a split has more than a
+gigabyte, and start again after an interruption.
 """
 
 import collections
-import csv
 import dataclasses
 import errno
 import functools
-import io
 import json
 import os
 import pathlib
@@ -26,29 +24,38 @@ from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
 from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data import rendered
-from perceiver_io.data.prepare import preparation, transcode, trees
+from perceiver_io.data.prepare import shard_work, transcode, trees
+from perceiver_io.data.records import MissingAudio
 
 
 @dataclasses.dataclass(eq=False)
 class Form(tfds.core.BuilderConfig):
-    """The form in which clips are stored."""
+    """The form in which clips are stored: transcoded, or the original files."""
 
     keep_original: bool = False
 
 
-class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
-    """What the three have in common.
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does nothing: these datasets are not in TFDS's bucket."""
 
-    Besides TFDS's files, a dataset's folder holds `rejects.csv`, and for each split an
+
+class ClipsBuilder(  # type: ignore[call-arg]
+    dataset_builder.FileReaderBuilder,
+    skip_registration=True,
+):
+    """The base of the three datasets.
+
+    Besides TFDS's files, the folder of a dataset holds `rejects.csv`, and for each split an
     `index_SPLIT.npz` with the arrays name, label, seconds and has_audio in the order of the
-    records. `info.metadata` has the counts and the settings.
+    records. `info.metadata` has the counts, the settings and the source.
 
     Args:
-        workers: processes that transcode; 0 works in this one, None takes as many as cores.
+        workers: processes that transcode; 0 transcodes in this process, None starts one per core.
         min_seconds: shorter clips are rejected.
-        missing_audio: what a clip without sound is: 'silence', or 'skip' to reject it.
-        csv: name of the CSV in the folder, where it is a CSV that lists the clips.
-        **kwargs: those of a TFDS builder.
+        missing_audio: what happens to a clip without audio: 'silence', or 'skip' to reject it.
+        csv: name of the CSV in the folder, if a CSV lists the clips.
+        **kwargs: arguments of a TFDS builder.
     """
 
     VERSION = tfds.core.Version('1.0.0')
@@ -58,20 +65,20 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         Form(name='transcoded', description='H.264 at 25 frames/s, short side 256; AAC at 48 kHz.'),
         Form(name='original', description='The files as they are.', keep_original=True),
     ]
-    classes: tuple[str, ...] | None = None  # None: those that the CSV names
+    classes: tuple[str, ...] | None = None  # None for the labels of the CSV
 
     def __init__(
         self,
         *,
         workers: int | None = None,
         min_seconds: float = transcode.Settings.min_seconds,
-        missing_audio: str = 'silence',
+        missing_audio: MissingAudio = 'silence',
         csv: str = 'labels.csv',
         **kwargs: Any,
-    ):
+    ) -> None:
         kwargs.setdefault('file_format', 'array_record')
         super().__init__(**kwargs)
-        self._workers = os.cpu_count() if workers is None else workers
+        self._workers = (os.cpu_count() or 1) if workers is None else workers
         self._csv = csv
         self._settings = transcode.Settings(
             self.builder_config.keep_original, min_seconds, missing_audio
@@ -81,9 +88,9 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
-            description='Clips with picture, sound and class, as media files.',
+            description='Clips with video, audio and class, as media files.',
             features=features(self.classes),
             metadata=tfds.core.MetadataDict(),
             disable_shuffling=True,
@@ -101,12 +108,12 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             print(note)
         if self.classes is None:
             self.info.features['label'].names = list(listing.classes)
-        work = preparation.Work(
+        work = shard_work.Work(
             self.work_folder(),
             self._settings,
             functools.partial(_write_shard, classes=listing.classes),
         )
-        shards = preparation.cut(listing.clips, preparation.SHARD_CLIPS)
+        shards = shard_work.cut(listing.clips, shard_work.SHARD_CLIPS)
         with work.locked():
             self._remove_leftovers()
             if download_config.beam_options or download_config.beam_runner:
@@ -115,24 +122,35 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 done = work.run(shards, self._workers)
             self._put_into_place(source, listing, shards, done)
 
+    def _log_download_bytes(self) -> None:
+        print(f'preparing {self.name} into {self.data_path}')
+
+    def _log_download_done(self) -> None:
+        pass  # `summary` says more
+
     def check_settings(self, source: pathlib.Path) -> None:
-        """UserError where this dataset was prepared before, of other clips or otherwise."""
-        if self.info.metadata['source'] != str(source.resolve()):
-            raise UserError(
-                f'{self.data_path} was prepared from {self.info.metadata["source"]}, '
-                f'not from {source}: give another --dataset_dir, or delete it'
-            )
-        before, now = self.info.metadata['settings'], dataclasses.asdict(self._settings)
-        if before != now:
-            raise UserError(
-                f'{self.data_path} was prepared with {before}, not with {now}: give '
-                'the same settings or another --dataset_dir, or delete it'
-            )
+        """UserError where this dataset was prepared before from another source or otherwise.
+
+        What `metadata.json` does not have, as in datasets of other versions, is not compared.
+        """
+        now = {
+            'source': str(source.resolve()),
+            'csv': self._csv,
+            'settings': dataclasses.asdict(self._settings),
+        }
+        words = {'source': 'from', 'csv': 'from the CSV', 'settings': 'with'}
+        for key, value in now.items():
+            before = (self.info.metadata or {}).get(key, value)
+            if before != value:
+                raise UserError(
+                    f'{self.data_path} was prepared {words[key]} {before}, not {words[key]} '
+                    f'{value}: give the same, or another --dataset_dir, or delete it'
+                )
 
     def summary(self) -> str:
         """The counts of each split, in lines."""
         lines = []
-        for split, counts in self.info.metadata['counts'].items():
+        for split, counts in (self.info.metadata or {}).get('counts', {}).items():
             rejects = counts['rejects']
             reasons = ', '.join(f'{count} {reason}' for reason, count in rejects.items())
             lines.append(
@@ -145,16 +163,16 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         self.remove_work_folder()
 
     def remove_work_folder(self) -> None:
-        """Removes it once the dataset is prepared; that too may have been interrupted."""
+        """Removes the work folder of a prepared dataset, also if that was interrupted before."""
         shutil.rmtree(self.work_folder(), ignore_errors=True)
 
     def work_folder(self) -> pathlib.Path:
-        """Where what is done lies until everything is."""
-        # Beside the dataset's folder, which while it is written has another name.
+        """The folder of finished shards until all are finished."""
+        # Beside the dataset's folder, which has another name while it is written.
         return pathlib.Path(self.data_path).parent / f'.{self.version}.work'
 
     def _remove_leftovers(self) -> None:
-        """Removes what earlier runs, which no longer live, had begun to put into place."""
+        """Removes the incomplete folders of earlier runs, which were killed."""
         own = pathlib.Path(self.data_path)
         for path in own.parent.glob(f'incomplete.*_{self.version}'):
             if path.name != own.name:
@@ -165,33 +183,31 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
         source: pathlib.Path,
         listing: trees.Listing,
         shards: Sequence[Sequence[trees.Listed]],
-        done: Sequence[preparation.Shard],
+        done: Sequence[shard_work.Shard],
     ) -> None:
         folder = pathlib.Path(self.data_path)
         rejects = [reject for shard in done for reject in shard.rejects]
         split_infos, counts = [], {}
         for split in dict.fromkeys(clips[0].split for clips in shards):
             parts = [
-                shard
+                (shard.path, shard.examples)
                 for shard, clips in zip(done, shards)
                 if clips[0].split == split and shard.path
             ]
-            examples = [example for shard in parts for example in shard.examples]
+            examples = [example for _, part in parts for example in part]
             reasons = collections.Counter(each.reason for each in rejects if each.split == split)
             counts[split] = {'examples': len(examples), 'rejects': dict(sorted(reasons.items()))}
             if not examples:
                 continue  # TFDS has no empty splits
             template = self._get_filename_template(split)
-            for number, shard in enumerate(parts):
-                _link(
-                    shard.path, template.sharded_filepath(shard_index=number, num_shards=len(parts))
-                )
-            preparation.write_index(folder / f'index_{split}.npz', examples)
+            for number, (path, _) in enumerate(parts):
+                _link(path, template.sharded_filepath(shard_index=number, num_shards=len(parts)))
+            shard_work.write_index(folder / f'index_{split}.npz', examples)
             split_infos.append(
                 tfds.core.SplitInfo(
                     name=split,
-                    shard_lengths=[len(shard.examples) for shard in parts],
-                    num_bytes=sum(shard.path.stat().st_size for shard in parts),
+                    shard_lengths=[len(part) for _, part in parts],
+                    num_bytes=sum(path.stat().st_size for path, _ in parts),
                     filename_template=template,
                 )
             )
@@ -202,7 +218,11 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
                 f'no clip can be used: {found or "none is listed"}; give another '
                 'folder or other settings'
             )
-        _write_rejects(folder / 'rejects.csv', rejects)
+        files.write_csv(
+            folder / 'rejects.csv',
+            [reject._asdict() for reject in rejects],
+            columns=shard_work.Reject._fields,
+        )
         self.info.set_splits(tfds.core.SplitDict(split_infos))
         self.info.metadata.update(
             counts=counts,
@@ -210,6 +230,7 @@ class ClipsBuilder(dataset_builder.FileReaderBuilder, skip_registration=True):
             found=listing.kind,
             notes=list(listing.notes),
             source=str(source.resolve()),
+            csv=self._csv,
         )
 
 
@@ -224,7 +245,7 @@ class Kinetics700_2020(ClipsBuilder):  # noqa: N801, TFDS's name of it is the cl
 
 
 class AvFolder(ClipsBuilder):
-    """Any folder of clips with a CSV `file,label[,split]`."""
+    """A folder of clips with a CSV `file,label[,split]`."""
 
     name = 'av_folder'
 
@@ -252,23 +273,23 @@ def features(classes: Sequence[str] | None) -> tfds.features.FeaturesDict:
     """The features of an example; `media` is read as bytes."""
     return tfds.features.FeaturesDict(
         {
-            # Text is the feature that holds bytes as they are and needs no TensorFlow.
+            # Text stores bytes unchanged, and does not need TensorFlow.
             'media': tfds.features.Text(doc='A media file.'),
-            'name': tfds.features.Text(doc='Of the clip, unique in its split.'),
+            'name': tfds.features.Text(doc='Name of the clip, unique in its split.'),
             'label': tfds.features.ClassLabel(names=classes and list(classes), doc='-1: withheld.'),
-            'seconds': tfds.features.Scalar(np.float32, doc='Of picture; exact in the index.'),
-            'has_audio': tfds.features.Scalar(np.bool_, doc='Whether there is sound.'),
+            'seconds': tfds.features.Scalar(np.float32, doc='Of video; exact in the index.'),
+            'has_audio': tfds.features.Scalar(np.bool_, doc='Whether there is audio.'),
         }
     )
 
 
 def _write_shard(
-    path: pathlib.Path, records: Iterator[tuple[preparation.Example, bytes]], classes: Sequence[str]
+    path: pathlib.Path, records: Iterator[tuple[shard_work.Example, bytes]], classes: Sequence[str]
 ) -> None:
     encoder = features(classes)
     serializer = example_serializer.ExampleSerializer(encoder.get_serialized_info())
     serialized = (
-        # Deterministic: otherwise the order of the features is another in every process.
+        # Deterministic: otherwise the order of the features differs between processes.
         (
             index,
             serializer.get_tf_example(
@@ -279,16 +300,16 @@ def _write_shard(
     )
     try:
         file_adapters.ArrayRecordFileAdapter.write_examples(path, serialized)
-    except RuntimeError as error:  # so says ArrayRecord that a disk is full, say
+    except RuntimeError as error:  # ArrayRecord raises this where the disk is full
         raise OSError(errno.EIO, f'cannot write a shard: {error}') from error
 
 
 def _run_with_beam(
-    work: preparation.Work,
+    work: shard_work.Work,
     shards: Sequence[Sequence[trees.Listed]],
     config: tfds.download.DownloadConfig,
-) -> list[preparation.Shard]:
-    """Does the shards on Beam's workers. They share the work folder with this process."""
+) -> list[shard_work.Shard]:
+    """Processes the shards on Beam's workers, which share the work folder with this process."""
     import apache_beam as beam  # an optional requirement
 
     plans = []
@@ -303,25 +324,17 @@ def _run_with_beam(
             | beam.Reshuffle()
             | beam.Map(functools.partial(_do_plan, work))
         )
-    return [work.do_shard(clips) for clips in shards]  # done: this reads what is in them
+    return [work.do_shard(clips) for clips in shards]  # only reads what they contain
 
 
-def _do_plan(work: preparation.Work, plan: str) -> None:
+def _do_plan(work: shard_work.Work, plan: str) -> None:
     clips = json.loads(pathlib.Path(plan).read_text())
     work.do_shard([trees.Listed(*clip) for clip in clips])
 
 
-def _link(path: pathlib.Path, target: os.PathLike) -> None:
-    """Gives the file a second name, so that an interruption loses nothing; or copies it."""
+def _link(path: pathlib.Path, target: str | os.PathLike[str]) -> None:
+    """Gives the file a second name, so that an interruption loses nothing, or copies it."""
     try:
         os.link(path, target)
-    except OSError:  # some file systems know no second names
+    except OSError:  # not every file system has hard links
         shutil.copyfile(path, target)
-
-
-def _write_rejects(path: pathlib.Path, rejects: Sequence[preparation.Reject]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(preparation.Reject._fields)
-    writer.writerows(rejects)
-    files.write_text(path, text.getvalue())

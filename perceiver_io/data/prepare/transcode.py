@@ -1,4 +1,4 @@
-"""One file to what a prepared dataset stores of it, or to the reason why it cannot be used."""
+"""Turns a file into what a prepared dataset stores of it, or says why it cannot be used."""
 
 import dataclasses
 import os
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.errors import UserError
+from perceiver_io.data.records import MissingAudio, check_missing_audio
 from perceiver_io.media import reader
 from perceiver_io.media.containers import open_media, seeks_exactly
 from perceiver_io.media.writer import H264, MediaWriter
@@ -16,11 +17,11 @@ FRAME_RATE = 25  # the paper's; at 48 kHz one frame is 1,920 samples
 SAMPLE_RATE = 48_000
 SHORT_SIDE = 256  # pixels, for random or centre crops of 224
 
-# Ours: windows are cheap to reach, frames need no later ones and are cheap to decode (no CABAC, no
-# deblocking), and bytes are the same everywhere.
+# Not in the paper. Windows are cheap to reach, frames do not refer to later ones and are cheap to
+# decode (no CABAC, no deblocking), and bytes do not depend on the machine.
 _H264 = H264(crf=20, preset='veryfast', tune='fastdecode', key_interval=12, b_frames=0, threads=1)
 _AUDIO_BIT_RATE = 96_000
-_CUT_OFF = 1.0  # seconds that may lack at the end of a file, by its header
+_CUT_OFF = 1.0  # seconds that may be missing at the end of a file, by its header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +31,18 @@ class Settings:
     Attributes:
         keep_original: whether files are stored as they are, instead of transcoded.
         min_seconds: shorter clips are rejected. The default is a window of the paper, 16 frames
-            at 25 frames/s: to ask for more would change what is evaluated.
-        missing_audio: what a clip without sound is: 'silence', or 'skip' to reject it.
+            at 25 frames/s; more would change which clips are evaluated.
+        missing_audio: what happens to a clip without audio: 'silence', or 'skip' to reject it.
     """
 
     keep_original: bool = False
     min_seconds: float = 0.64
-    missing_audio: str = 'silence'
+    missing_audio: MissingAudio = 'silence'
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.min_seconds >= 1 / FRAME_RATE:
             raise UserError(f'min_seconds={self.min_seconds} must be at least 1/{FRAME_RATE}')
-        if self.missing_audio not in ('silence', 'skip'):
-            raise UserError(f"missing_audio={self.missing_audio!r} must be 'silence' or 'skip'")
+        check_missing_audio(self.missing_audio)
 
 
 class Stored(NamedTuple):
@@ -50,8 +50,8 @@ class Stored(NamedTuple):
 
     Attributes:
         media: the bytes of a media file.
-        seconds: of picture.
-        has_audio: whether it has sound.
+        seconds: length of the video.
+        has_audio: whether it has audio.
     """
 
     media: bytes
@@ -68,20 +68,20 @@ class Rejected(Exception):
         detail: more about it; may be empty.
     """
 
-    def __init__(self, reason: str, detail: str = ''):
+    def __init__(self, reason: str, detail: str = '') -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
 
 
-def store(path: str | os.PathLike, settings: Settings, scratch: pathlib.Path) -> Stored:
-    """Checks a file from its first to its last frame, and brings it into the form to store.
+def store(path: str | os.PathLike[str], settings: Settings, scratch: pathlib.Path) -> Stored:
+    """Checks a file from its first to its last frame, and converts it to the form that is stored.
 
-    That is, unless the original is kept: H.264 at 25 frames/s by time, at most 256 pixels along the
-    short side, a key frame every 12 frames and none that refers to later ones; AAC in mono at
-    48 kHz of the same instants; in MP4. Pixels are square, and the picture is upright.
+    Unless the original is kept, this is an MP4 file with H.264 at 25 frames/s, at most 256 pixels
+    along the short side, a key frame every 12 frames and no frame that refers to a later one, and
+    AAC in mono at 48 kHz for the same time span. Pixels are square, and the video is upright.
 
     Args:
-        path: of the file.
+        path: the file.
         settings: what is stored and what is rejected.
         scratch: a folder for a temporary file.
 
@@ -114,7 +114,7 @@ def _check_bytes(path: pathlib.Path) -> None:
     try:
         with open(path, 'rb') as file:
             head = file.read(1024)
-    except OSError as error:  # any later one, such as a full disk, is not the clip's fault
+    except OSError as error:  # later errors, such as a full disk, are not about the clip
         raise Rejected('unreadable', error.strerror or str(error)) from error
     if not head:
         raise Rejected('empty')
@@ -125,10 +125,10 @@ def _check_bytes(path: pathlib.Path) -> None:
 
 
 def _check_end(path: pathlib.Path) -> None:
-    """Rejects a file cut off between two packets, which decodes without an error."""
+    """Rejects a file that is cut off between two packets, which decodes without an error."""
     with open_media(path) as container:
         if not seeks_exactly(container):
-            return  # there is no reliable promise of how long it is
+            return  # its length is not stored reliably
         if container.format.name.startswith('mov'):
             ends = [
                 entry.pos + entry.size
@@ -161,10 +161,10 @@ def _transcode(path: pathlib.Path, info: reader.MediaInfo, scratch: pathlib.Path
         h264=_H264,
         audio_bit_rate=_AUDIO_BIT_RATE,
     ) as writer:
-        for clip, real in reader.read_windows(path, _spec(width, height)):
-            sound = clip.audio[: real * SAMPLE_RATE // FRAME_RATE] if info.has_audio else None
-            writer.write(clip.video[:real], sound)
-            frames += real
+        for clip, valid in reader.read_windows(path, _spec(width, height)):
+            audio = clip.audio[: valid * SAMPLE_RATE // FRAME_RATE] if info.has_audio else None
+            writer.write(clip.video[:valid], audio)
+            frames += valid
     try:
         return Stored(target.read_bytes(), frames / FRAME_RATE, info.has_audio)
     finally:

@@ -1,7 +1,7 @@
-"""Which clips a folder holds, whatever tree they lie in: recognised by looking.
+"""Lists the clips of a folder; the layout of the folder is detected.
 
-Known are Kinetics as its mirrors, torchvision and mmaction2 lay it out, lists of paths beside clips
-that lie anywhere, and any folder with a CSV `file,label[,split]`.
+Known layouts are Kinetics as its mirrors, torchvision and mmaction2 store it, lists of paths of
+clips in any place, and any folder with a CSV `file,label[,split]`.
 """
 
 import collections
@@ -9,13 +9,13 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from perceiver_io.core.errors import UserError
 from perceiver_io.core.kinetics700 import CLASSES
 from perceiver_io.data import folder
-from perceiver_io.data.prepare import kinetics
+from perceiver_io.data.prepare import kinetics_tables
 
 _SUFFIXES = {
     '.mp4',
@@ -31,20 +31,20 @@ _SUFFIXES = {
     '.3gp',
     '.ts',
 }
-_LINES_TRIED = 100  # of a list, to find out where its paths start
+_LINES_TRIED = 100  # of a list, to find the folder that its paths are relative to
 
 
 class Listed(NamedTuple):
-    """A clip that ought to be there.
+    """A clip that should exist.
 
     Attributes:
         split: 'train', 'val' or 'test'.
         name: unique in its split among the clips that are not rejected. In Kinetics the file's
-            name without suffix, which is the same in every tree; else the CSV's.
-        path: of the file; '' where the tree has none.
+            name without suffix, which is the same in every tree; otherwise the name in the CSV.
+        path: of the file; '' where there is none.
         label: class index; -1 where the class is withheld.
         class_name: as written.
-        reason: why it cannot be used, where the tree alone tells; '' otherwise.
+        reason: why it cannot be used, where this is known without reading it; '' otherwise.
         detail: more about the reason.
     """
 
@@ -62,11 +62,11 @@ class Listing:
     """The clips of a folder.
 
     Attributes:
-        kind: what was recognised, in words.
-        clips: split after split, and within one in an order that depends on the names alone and
-            is as good as random, so that any part of it is a fair sample.
+        kind: the detected layout, in words.
+        clips: by split; within a split in a pseudo-random order that depends only on the names, so
+            that any part of it is a fair sample.
         classes: the name of each class index.
-        notes: sentences on what else was seen.
+        notes: sentences on files that were ignored and the like.
     """
 
     kind: str
@@ -75,7 +75,7 @@ class Listing:
     notes: tuple[str, ...] = ()
 
 
-def list_folder(root: str | os.PathLike, csv: str = 'labels.csv') -> Listing:
+def list_folder(root: str | os.PathLike[str], csv: str = 'labels.csv') -> Listing:
     """The clips of a folder with a CSV `file,label[,split]`, as `folder.open_folder` reads it.
 
     Raises:
@@ -92,38 +92,38 @@ def list_folder(root: str | os.PathLike, csv: str = 'labels.csv') -> Listing:
     return Listing(f'the CSV {csv}', _ordered(clips), classes)
 
 
-def list_kinetics(root: str | os.PathLike, csv: str = 'labels.csv') -> Listing:
-    """The clips of a copy of Kinetics-700-2020 in any of the known trees.
+def list_kinetics(root: str | os.PathLike[str], csv: str = 'labels.csv') -> Listing:
+    """The clips of a copy of Kinetics-700-2020 in any of the known layouts.
 
-    A class is what the clip's folder is called; else what the annotations say; else the number in
-    a list, an index into the plain sort of the 700 names. Where annotations or a list name clips
-    of a split that are not there, they are listed as missing.
+    The class of a clip is the name of its folder, or else the label in the annotations, or else
+    the number in a list, an index into the sorted 700 names. Clips that annotations or a list name
+    and that do not exist are listed as missing.
 
     Raises:
-        UserError: the tree is none of those known, or has no clips; says what to change.
+        UserError: the layout is not known, or there are no clips; says what to change.
     """
     root = _folder(root)
     if (root / csv).is_file():
         rows = folder.read_rows(root / csv, needs_label=True)
-        kind, notes = f'the CSV {csv}', []
+        kind, notes = f'the CSV {csv}', list[str]()
         clips = [
             _classified(Listed(row.split, row.name, str(root / row.name)), [row.label])
             for row in rows
         ]
     else:
-        tables = kinetics.read_tables(root)
+        tables = kinetics_tables.read_tables(root)
         kind, clips, notes = (_from_lists if tables.listed else _from_folders)(root, tables)
     if not any(clip.path for clip in clips):
         raise UserError(
             f'no clip in {root}: its folders train, val and test (or videos_train, '
             'videos_val), or a list `path label_index` in train.csv, must name some'
         )
-    there = [clip for clip in clips if clip.path]
-    if all(clip.reason == 'unknown class' for clip in there):
-        if len(there) < len(clips):  # annotated ones are missing
+    existing = [clip for clip in clips if clip.path]
+    if all(clip.reason == 'unknown class' for clip in existing):
+        if len(existing) < len(clips):  # there are annotated ones, which are missing
             raise UserError(
                 f'the annotations know no clip in {root} by its name, '
-                f'{_stem(there[0].path)} for one: name them YOUTUBEID_SSSSSS_EEEEEE, '
+                f'{_stem(existing[0].path)} for one: name them YOUTUBEID_SSSSSS_EEEEEE, '
                 'with the seconds of start and end in six digits'
             )
         raise UserError(
@@ -133,18 +133,23 @@ def list_kinetics(root: str | os.PathLike, csv: str = 'labels.csv') -> Listing:
     return Listing(kind, _ordered(_without_duplicates(clips)), CLASSES, tuple(notes))
 
 
-def _folder(root: str | os.PathLike) -> pathlib.Path:
+def _folder(root: str | os.PathLike[str]) -> pathlib.Path:
     root = pathlib.Path(root).expanduser()
     if not root.is_dir():
         raise UserError(f'no folder {root}: give the folder that holds the clips')
     return root
 
 
-def _from_folders(root: pathlib.Path, tables: kinetics.Tables):
-    clips, notes, counts = [], [], collections.Counter()
-    places, class_folders = {}, set()
+def _from_folders(
+    root: pathlib.Path, tables: kinetics_tables.Tables
+) -> tuple[str, list[Listed], list[str]]:
+    """(layout, clips, notes) of a folder for each split."""
+    clips, notes = list[Listed](), list[str]()
+    counts: collections.Counter[str] = collections.Counter()
+    places: dict[str, list[pathlib.Path]] = {}
+    class_folders: set[str] = set()
     for place in sorted(root.iterdir()):
-        split = kinetics.split_of(place.name) if place.is_dir() else None
+        split = kinetics_tables.split_of(place.name) if place.is_dir() else None
         if split:
             places.setdefault(split, []).append(place)
     for split, folders in places.items():
@@ -155,7 +160,7 @@ def _from_folders(root: pathlib.Path, tables: kinetics.Tables):
             seen.add(name)
             class_folders.add(class_folder)
             labels = [annotated[name]] if name in annotated else []
-            if kinetics.class_index(class_folder) is not None:
+            if kinetics_tables.class_index(class_folder) is not None:
                 labels.insert(0, class_folder)
             counts['disagree'] += _disagree(labels)
             clips.append(_classified(Listed(split, name, path), labels, class_folder))
@@ -172,14 +177,14 @@ def _from_folders(root: pathlib.Path, tables: kinetics.Tables):
 
 
 def _files(
-    folders: Iterable[str | os.PathLike],
-    counts: collections.Counter,
+    folders: Iterable[str | os.PathLike[str]],
+    counts: collections.Counter[str],
     class_folder: str = '',
     outer: Set[str] = frozenset(),
 ) -> Iterator[tuple[str, str]]:
-    """(name of the class folder or '', path) of each media file, in order, however deep.
+    """(name of the class folder or '', path) of each media file, in order, at any depth.
 
-    The class folder is the innermost that a class is called like, or else the outermost.
+    The class folder is the innermost one with the name of a class, or else the outermost one.
     """
     for place in folders:
         above = {*outer, os.path.realpath(place)}
@@ -191,8 +196,8 @@ def _files(
                 counts['loops'] += 1
             elif is_folder:
                 inner = entry.name
-                if kinetics.class_index(inner) is None and class_folder:
-                    inner = class_folder  # a part of it
+                if kinetics_tables.class_index(inner) is None and class_folder:
+                    inner = class_folder  # a folder inside the class
                 yield from _files([entry.path], counts, inner, above)
             elif not _is_media(entry.name):
                 counts['other'] += 1
@@ -200,8 +205,8 @@ def _files(
                 yield class_folder, entry.path
 
 
-def _scan(place: str | os.PathLike) -> list[os.DirEntry]:
-    return sorted(os.scandir(place), key=lambda entry: entry.name)
+def _scan(place: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    return sorted(os.scandir(os.fspath(place)), key=lambda entry: entry.name)
 
 
 def _is_media(name: str) -> bool:
@@ -209,7 +214,7 @@ def _is_media(name: str) -> bool:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name read from the disk is UTF-8: records can hold no other."""
+    """Whether a name on the disk is UTF-8; records cannot store others."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -227,82 +232,92 @@ def _form(split_folders: list[str], class_folders: set[str]) -> str:
     return 'a folder for each split and class, with spaces, as CVDF has it'
 
 
-def _from_lists(root: pathlib.Path, tables: kinetics.Tables):
-    clips, notes, counts = [], [], collections.Counter()
+def _from_lists(
+    root: pathlib.Path, tables: kinetics_tables.Tables
+) -> tuple[str, list[Listed], list[str]]:
+    """(layout, clips, notes) of lists of paths."""
+    clips = list[Listed]()
+    counts: collections.Counter[str] = collections.Counter()
     for split, lines in tables.listed.items():
         base = _base(root, tables.folders[split], split, lines)
         annotated = tables.annotated.get(split, {})
         for line in lines:
-            path = os.path.join(base, line.path)  # pathlib would take minutes
+            path = os.path.join(base, line.path)  # pathlib takes minutes
             class_folder, name = os.path.basename(os.path.dirname(path)), _stem(path)
-            number = CLASSES[line.index] if line.index < len(CLASSES) else str(line.index)
+            number = CLASSES[line.label] if line.label < len(CLASSES) else str(line.label)
             labels = [
                 label
                 for label in (class_folder, annotated.get(name), number)
-                if label and kinetics.class_index(label) is not None
+                if label and kinetics_tables.class_index(label) is not None
             ]
             counts['disagree'] += _disagree(labels)
             clips.append(_classified(Listed(split, name, path), labels, number))
-    return 'lists `path label_index` without header', clips, notes + _counted(counts)
+    return 'lists `path label_index` without header', clips, _counted(counts)
 
 
 def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _base(root, table_folder, split, lines) -> pathlib.Path:
-    """Where the paths of a list start: of the likely folders, the one with most of its files."""
+def _base(
+    root: pathlib.Path,
+    table_folder: pathlib.Path,
+    split: str,
+    lines: Sequence[kinetics_tables.ListLine],
+) -> pathlib.Path:
+    """The folder that the paths of a list are relative to: the one with most of its files."""
     places = [
         table_folder,
         root,
         *(
             place
             for place in sorted(root.iterdir())
-            if place.is_dir() and kinetics.split_of(place.name) == split
+            if place.is_dir() and kinetics_tables.split_of(place.name) == split
         ),
     ]
     found = {
         place: sum((place / line.path).exists() for line in lines[:_LINES_TRIED])
         for place in places
     }
-    best = max(places, key=found.get)
+    best = max(places, key=lambda place: found[place])
     if not found[best]:
         raise UserError(
-            f'the list of {split} names {lines[0].path}, which is not there, nor are '
+            f'the list of {split} names {lines[0].path}, which does not exist, nor do '
             f'those after it: its paths must be absolute, or start in {root}'
         )
     return best
 
 
 def _disagree(labels: list[str]) -> bool:
-    return len({kinetics.class_index(label) for label in labels if label}) > 1
+    return len({kinetics_tables.class_index(label) for label in labels if label}) > 1
 
 
 def _classified(clip: Listed, labels: list[str], otherwise: str = '') -> Listed:
-    """The clip with the class that the first label names; rejected if it names none."""
+    """The clip with the class of the first label; rejected if that is not a class."""
     if labels and not labels[0]:
         return clip  # withheld
     class_name = labels[0] if labels else otherwise
-    index = kinetics.class_index(class_name)
+    index = kinetics_tables.class_index(class_name)
     if index is None:
         detail = '' if class_name else 'nothing says which'
         return clip._replace(class_name=class_name, reason='unknown class', detail=detail)
     return clip._replace(label=index, class_name=CLASSES[index])
 
 
-def _counted(counts: collections.Counter) -> list[str]:
+def _counted(counts: collections.Counter[str]) -> list[str]:
     texts = {
-        'hidden': 'hidden files, such as those of macOS, are passed over',
-        'other': 'files of no media format are passed over',
-        'loops': 'links to a folder that they lie in are passed over',
-        'disagree': "clips are given two classes: the folder's name counts, then the "
+        'hidden': 'hidden files, such as those of macOS, are ignored',
+        'other': 'files of other formats are ignored',
+        'loops': 'links to a folder that contains them are ignored',
+        'disagree': "clips have two classes: the folder's name is used, then the "
         'annotations, then the list',
     }
     return [f'{counts[key]} {text}' for key, text in texts.items() if counts[key]]
 
 
 def _without_duplicates(clips: list[Listed]) -> list[Listed]:
-    first, result = {}, []
+    first: dict[tuple[str, str], Listed] = {}
+    result = []
     for clip in sorted(clips, key=lambda clip: clip.path):
         if not clip.reason:
             other = first.setdefault((clip.split, clip.name), clip)
@@ -313,7 +328,7 @@ def _without_duplicates(clips: list[Listed]) -> list[Listed]:
 
 
 def _ordered(clips: list[Listed]) -> tuple[Listed, ...]:
-    def key(clip):
+    def key(clip: Listed) -> tuple[int, bytes, str]:
         digest = hashlib.sha256(clip.name.encode()).digest()
         return folder.SPLITS.index(clip.split), digest, clip.path
 

@@ -1,18 +1,18 @@
-"""What is written about Kinetics-700-2020 beside its clips: classes, annotations and lists.
+"""The tables of Kinetics-700-2020: names of classes, annotations and lists of clips.
 
-Two forms of list exist. Annotations are CSVs with a header, which name clips by YouTube's id and
-the seconds where they start and end. Lists have no header, and a line is `path label_index`.
+Annotations are CSVs with a header, which identify a clip by its YouTube id and the seconds at which
+it starts and ends. Lists have no header, and their lines are `path label_index`.
 """
 
-import csv
 import dataclasses
 import functools
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from perceiver_io.core.errors import UserError
+from perceiver_io.core import files
+from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.core.kinetics700 import CLASSES
 
 _SPLIT_WORDS = {
@@ -29,15 +29,15 @@ class ListLine(NamedTuple):
     """A line of a list without header."""
 
     path: str
-    index: int
+    label: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What the tables of a folder say; empty where there are none.
+    """The content of the tables of a folder; empty where there are none.
 
     Attributes:
-        annotated: by split and name of the clip, the label as written; '' for one withheld.
+        annotated: by split and name of the clip, the label as written; '' if it is withheld.
         listed: by split, the lines of the lists.
         folders: by split, the folder that the list lies in.
     """
@@ -49,17 +49,17 @@ class Tables:
 
 @functools.lru_cache(4 * len(CLASSES))
 def class_index(name: str) -> int | None:
-    """The class of which this is a way of writing the name, or None.
+    """The index of a class from any spelling of its name, or None.
 
-    Trees replace spaces by underscores, and drop brackets, quotes or capitals; none of this makes
-    two of the 700 names the same. (The index is never that of a sort of what is on disk: sorting
-    torchvision's names moves five of them, and a missing class all that follow it.)
+    Trees replace spaces by underscores, and drop brackets, quotes or capitals; the 700 names stay
+    different. (The index is not the place among the folders on disk: sorting torchvision's names
+    moves five of them, and a missing class moves all that follow it.)
     """
     return _INDEX.get(_plain(name))
 
 
 def split_of(name: str) -> str | None:
-    """The split that is a word in the name of a file or folder: `videos_val`, `train.csv`."""
+    """The split that a word in the name of a file or folder says: `videos_val`, `train.csv`."""
     found = {
         _SPLIT_WORDS[word] for word in re.split('[^a-z]+', name.lower()) if word in _SPLIT_WORDS
     }
@@ -67,10 +67,10 @@ def split_of(name: str) -> str | None:
 
 
 def read_tables(root: pathlib.Path) -> Tables:
-    """Reads all tables in the folder and in its `annotations`, told apart by their first line.
+    """Reads all tables in the folder and in its `annotations`, by the form of their first line.
 
     Raises:
-        UserError: a table is damaged, or one that names no split is in no split's name.
+        UserError: a table is damaged, or neither its name nor its content says the split.
     """
     tables = Tables({}, {}, {})
     for folder in (root, root / 'annotations'):
@@ -79,9 +79,9 @@ def read_tables(root: pathlib.Path) -> Tables:
                 continue
             try:
                 _read_table(path, tables)
-            except (UnicodeDecodeError, csv.Error) as error:
+            except (UnicodeDecodeError, InvalidFileError) as error:
                 raise UserError(
-                    f'{path} is not a table in UTF-8 ({error}): mend it, or move it '
+                    f'{path} is not a table in UTF-8 ({error}): correct it, or move it '
                     'out of the folder'
                 ) from error
     return tables
@@ -93,7 +93,7 @@ def _read_table(path: pathlib.Path, tables: Tables) -> None:
         file.seek(0)
         split = split_of(path.name)
         if 'youtube_id' in first:
-            for row_split, name, label in _annotations(file, path):
+            for row_split, name, label in _annotations(path):
                 row_split = row_split or split
                 if row_split is None:
                     raise UserError(
@@ -106,30 +106,30 @@ def _read_table(path: pathlib.Path, tables: Tables) -> None:
             tables.folders.setdefault(split, path.parent)
 
 
-def _annotations(file, path: pathlib.Path) -> Iterator[tuple[str | None, str, str]]:
+def _annotations(path: pathlib.Path) -> Iterator[tuple[str | None, str, str]]:
     """(split or None, name of the clip, label) of each row."""
-    reader = csv.DictReader(file)
-    for row in reader:
+    for line, row, _ in files.read_csv(path).rows:
         try:
             start, end = (round(float(row[key])) for key in ('time_start', 'time_end'))
-        except (KeyError, TypeError, ValueError) as error:
+            youtube_id = row['youtube_id']
+        except (KeyError, ValueError) as error:
             raise UserError(
-                f'line {reader.line_num} of {path} has no time_start or time_end in '
-                'seconds: mend it, or delete it'
+                f'line {line} of {path} has no youtube_id, or no time_start or time_end in '
+                'seconds: correct it, or delete it'
             ) from error
-        split = _SPLIT_WORDS.get((row.get('split') or '').strip().lower())
-        label = (row.get('label') or '').strip()
-        yield split, f'{row["youtube_id"]}_{start:06d}_{end:06d}', label
+        split = _SPLIT_WORDS.get(row.get('split', '').strip().lower())
+        label = row.get('label', '').strip()
+        yield split, f'{youtube_id}_{start:06d}_{end:06d}', label
 
 
-def _lines(file, path: pathlib.Path) -> Iterator[ListLine]:
+def _lines(file: Iterable[str], path: pathlib.Path) -> Iterator[ListLine]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         match = _LIST_LINE.fullmatch(line.strip())
         if not match:
             raise UserError(
-                f'line {number} of {path} is not `path label_index`: mend it, or delete it'
+                f'line {number} of {path} is not `path label_index`: correct it, or delete it'
             )
         yield ListLine(match[1], int(match[2]))
 

@@ -1,10 +1,10 @@
-"""The work of preparing a dataset, in pieces that survive an interruption.
+"""Prepares a dataset shard by shard, so that an interruption loses little.
 
-A shard is 768 listed clips, and a chunk 16 of them: what one process does at a time. What is done
-lies in a work folder, under a name that is a digest of the clips and the settings: a later run
-finds exactly what it can use, and does again what depends on anything else. (A file that changes
-under the same name between two runs goes unnoticed.) A chunk's two files and a shard's are written
-whole, the one that tells what is in the other last.
+A shard is made of 768 listed clips, and a chunk of 16 of them is what one process does at a time.
+Finished shards and chunks are stored in a work folder, under a digest of their clips and of the
+settings, so that a later run uses those that it needs and no others. (It does not notice a file
+that changed under the same name.) Each has two files, media and manifest, which are written whole;
+the manifest is written last.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ import os
 import pathlib
 import signal
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import process
@@ -33,15 +32,15 @@ from perceiver_io.core.errors import UserError
 from perceiver_io.data.prepare import transcode
 from perceiver_io.data.prepare.trees import Listed
 
-# Kinetics makes 706 shards of `train`, each half a gigabyte: fewer than the 1,024 files that a
-# process may usually have open, since each shard that is read stays open.
+# `train` of Kinetics is 706 shards of half a gigabyte each. A reader keeps all of them open, and a
+# process may usually open 1,024 files.
 SHARD_CLIPS = 768
 CHUNK_CLIPS = 16
-_FORM = 2  # of what is stored; raise it on any change, so that no work of before is used
+_FORM = 3  # of the stored files; raise it when they change, so that earlier work is not used
 
 
 class Example(NamedTuple):
-    """What is known of a stored clip besides its bytes."""
+    """A stored clip without its media."""
 
     name: str
     label: int
@@ -60,7 +59,7 @@ class Reject(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A shard that is done: its file (None where no clip could be used), and what is in it."""
+    """A finished shard: its file (None where no clip can be used), and what it contains."""
 
     path: pathlib.Path | None
     examples: list[Example]
@@ -72,12 +71,12 @@ WriteShard = Callable[[pathlib.Path, Iterator[tuple[Example, bytes]]], None]
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A work folder; it pickles for worker processes.
+    """A work folder; it can be pickled for worker processes.
 
     Attributes:
-        folder: on a file system that all workers share.
+        folder: its path, on a file system that all workers share.
         settings: what is stored and what is rejected.
-        write_shard: writes a file of (example, media).
+        write_shard: writes a file of pairs (example, media).
     """
 
     folder: pathlib.Path
@@ -86,7 +85,7 @@ class Work:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Makes the folder and keeps it to this process; UserError where another one has it."""
+        """Creates and locks the folder; UserError where another process has locked it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / 'lock', 'w') as file:
             try:
@@ -98,11 +97,11 @@ class Work:
                 ) from error
             for pattern in ('*.reading', '*.part', '.*.part', '*.mp4'):
                 for path in self.folder.glob(pattern):
-                    path.unlink()  # half written, by an earlier run that was killed
+                    path.unlink()  # incomplete, from a run that was killed
             yield
 
     def run(self, shards: Sequence[Sequence[Listed]], workers: int) -> list[Shard]:
-        """Does all shards, with a progress bar; `workers` processes, or this one for 0."""
+        """Processes all shards with a progress bar, in `workers` processes; in this one for 0."""
         todo = [
             chunk
             for shard in shards
@@ -118,7 +117,7 @@ class Work:
             smoothing=0.02,
         )
         with bar, _pool(workers) as submit:
-            done = {}
+            done: dict[tuple[Listed, ...], futures.Future[Any]] = {}
             for chunk in todo:
                 done[chunk] = submit(_do_chunk, self.folder, self.settings, chunk)
                 done[chunk].add_done_callback(functools.partial(_advance, bar, len(chunk)))
@@ -130,18 +129,18 @@ class Work:
                 result.append(self.do_shard(shard))
             return result
 
-    def _wait(self, future: futures.Future) -> None:
+    def _wait(self, future: futures.Future[Any]) -> None:
         try:
             future.result()
         except process.BrokenProcessPool as error:
             names = ' or '.join(path.read_text() for path in self.folder.glob('*.reading'))
             raise UserError(
                 f'a worker process died, killed or while it read {names}: run again, '
-                'and if it dies again, take this file away'
+                'and if it dies again, remove this file'
             ) from error
 
     def do_shard(self, clips: Sequence[Listed]) -> Shard:
-        """The shard, from its chunks, which are done first where they are not."""
+        """Creates a shard from its chunks, or reads the manifest of a finished one."""
         manifest = self._manifest(clips)
         path = manifest.with_suffix('.shard')
         if not manifest.exists():
@@ -150,9 +149,8 @@ class Work:
             examples = [Example(*each) for chunk in found for each in chunk['examples']]
             rejects = [each for chunk in found for each in chunk['rejects']]
             if examples:
-                partial = path.with_suffix(f'.{uuid.uuid4().hex}.part')
-                self.write_shard(partial, zip(examples, self._media(chunks, found)))
-                os.replace(partial, path)
+                with files.written_whole(path) as partial:
+                    self.write_shard(partial, zip(examples, self._media(chunks, found)))
             _write_json(manifest, {'examples': examples, 'rejects': rejects})
             for chunk in chunks:
                 for suffix in ('.json', '.media'):
@@ -163,7 +161,9 @@ class Work:
             path if examples else None, examples, [Reject(*each) for each in known['rejects']]
         )
 
-    def _media(self, chunks, found) -> Iterator[bytes]:
+    def _media(
+        self, chunks: Sequence[Sequence[Listed]], found: Sequence[dict[str, Any]]
+    ) -> Iterator[bytes]:
         for chunk, known in zip(chunks, found):
             with open(self._manifest(chunk, 'chunk').with_suffix('.media'), 'rb') as file:
                 for size in known['sizes']:
@@ -174,8 +174,8 @@ class Work:
 
 
 def cut(clips: Sequence[Listed], size: int) -> list[tuple[Listed, ...]]:
-    """The clips in parts of `size`, none of which has clips of two splits."""
-    splits = {}
+    """The clips in parts of at most `size`, each of one split."""
+    splits: dict[str, list[Listed]] = {}
     for clip in clips:
         splits.setdefault(clip.split, []).append(clip)
     return [
@@ -186,7 +186,7 @@ def cut(clips: Sequence[Listed], size: int) -> list[tuple[Listed, ...]]:
 
 
 def write_index(path: pathlib.Path, examples: Sequence[Example]) -> None:
-    """Writes names, labels, lengths and whether there is sound, in the order of the records."""
+    """Writes names, labels, lengths and whether there is audio, in the order of the records."""
     names, labels, seconds, has_audio = zip(*examples)
     np.savez(
         path,
@@ -200,12 +200,12 @@ def write_index(path: pathlib.Path, examples: Sequence[Example]) -> None:
 def _do_chunk(
     folder: pathlib.Path, settings: transcode.Settings, clips: Sequence[Listed]
 ) -> dict[str, Any]:
-    """Examples, sizes of their media, and rejects; the media go into the folder."""
+    """Stores the media of a chunk in the folder; returns examples, sizes of media, and rejects."""
     manifest = _manifest(folder, settings, clips, 'chunk')
     if not manifest.exists():
-        known = {'examples': [], 'sizes': [], 'rejects': []}
+        known: dict[str, list[Any]] = {'examples': [], 'sizes': [], 'rejects': []}
         media = []
-        reading = folder / f'{os.getpid()}.reading'  # tells which file a worker died of
+        reading = folder / f'{os.getpid()}.reading'  # names the file at which a worker died
         for clip in clips:
             reading.write_text(clip.path, errors='replace')
             try:
@@ -244,37 +244,38 @@ def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[Callable[..., futures.Future]]:
-    """A function that submits calls, to this process where `workers` is 0."""
+def _pool(workers: int) -> Iterator[Callable[..., futures.Future[Any]]]:
+    """A function that submits calls, which run at once in this process where `workers` is 0."""
     if not workers:
         yield _now
         return
-    # Spawned, so that no child inherits the lock and keeps it.
+    # Spawned, because a forked child would inherit the lock and keep it.
     pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker)
     try:
         yield pool.submit
     finally:
-        pool.shutdown(cancel_futures=True)  # at an error, what has begun is finished, and kept
+        pool.shutdown(cancel_futures=True)  # at an error, chunks in progress are finished
 
 
-def _advance(bar: tqdm.tqdm, clips: int, future: futures.Future) -> None:
+def _advance(bar: tqdm.tqdm, clips: int, future: futures.Future[Any]) -> None:
     if not future.cancelled():
         bar.update(clips)
 
 
-def _now(function: Callable, *arguments: Any) -> futures.Future:
-    future = futures.Future()
+def _now(function: Callable[..., Any], *arguments: Any) -> futures.Future[Any]:
+    future: futures.Future[Any] = futures.Future()
     future.set_result(function(*arguments))
     return future
 
 
 def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent process, and ends when it ends, however it does."""
+    """Leaves Ctrl-C to the parent process, and exits when the parent does, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process().sentinel
+    parent = multiprocessing.parent_process()
 
-    def watch():
-        connection.wait([parent])
+    def watch() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
