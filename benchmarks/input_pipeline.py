@@ -1,12 +1,12 @@
-"""Reading: clips/s from a prepared dataset to batches, against other readers of the same clips.
+"""Clips/s from a prepared dataset to batches, compared with other readers of the same clips.
 
     python benchmarks/input_pipeline.py [--clips=FOLDER] [--rival-python=PYTHON]
 
-The clips are prepared as `data.prepare` does it: H.264 at 25 frames/s, short side 256, a key frame
-every 12, AAC at 48 kHz, in ArrayRecord. Ours reads them from there, as `data.source=tfds` does, in
-the process itself (workers 0) and in worker processes; the others read the same bytes as files. A
-batch is 8 windows of 16 x 224 x 224 and 30,720 samples, random as in training. All take turns, each
-in a process of its own, on as many processor cores as it has readers; the medians are told.
+The clips are prepared as `prepare` does it: H.264 at 25 frames/s, short side 256, a key frame every
+12 frames, AAC at 48 kHz, in ArrayRecord. The project reads that dataset, in the process itself
+(workers 0) and in worker processes; the others read the same bytes as files. A batch is 8 random
+windows of 16 x 224 x 224 and 30,720 samples. Each run is a process on as many cores as it has
+readers; the readers take turns, and medians are reported.
 """
 
 import argparse

@@ -4,9 +4,9 @@
     python -m perceiver_io.inspect --output=OUT --path=FOLDER [--csv=labels.csv]
     python -m perceiver_io.inspect --output=OUT
 
-of a prepared dataset, of a folder, or of the rendered clips. Prints the counts of the classes, the
-durations and the share with sound, and writes OUT/contact_sheet.png, OUT/classes.csv and a few
-clips as the network gets them, OUT/*.mp4.
+for a prepared dataset, a folder, or the rendered clips. Prints the counts of the classes, the
+durations and the share of clips with audio, and writes OUT/contact_sheet.png, OUT/classes.csv and a
+few clips as the model gets them, OUT/*.mp4.
 """
 
 import collections
@@ -75,15 +75,15 @@ def inspect(
     columns: int = 8,
     videos: int = 4,
 ) -> None:
-    """Prints and writes what the head of this file says.
+    """Prints and writes what the docstring of this module describes.
 
     Args:
         config: where the clips come from.
         split: which of them.
         output: folder for what is written.
-        rows, columns: of the contact sheet: classes, spread evenly over all that have clips, and
-            clips of each.
-        videos: how many clips to write, spread evenly.
+        rows: classes on the contact sheet, evenly spread over those that have clips.
+        columns: clips of each class.
+        videos: how many clips to write, evenly spread.
     """
     folder = files.make_folder(output, '--output')
     source = sources.open_source(config, split, ClipSpec(), needs_label=False)
@@ -111,7 +111,10 @@ def inspect(
         path = folder / f'{number}_{pathlib.PurePath(record.name).stem}.mp4'
         try:
             write_clip(record, path)
-        except (reader.UnreadableMedia, OSError) as error:  # outside the window on the sheet
+        except (
+            reader.UnreadableMedia,
+            OSError,
+        ) as error:  # damaged outside the window on the sheet
             progress.write(f'no video of {record.name}: {error}')
             continue
         written.append(path)
@@ -121,6 +124,7 @@ def inspect(
 
 
 def name_of(source: Source, record: Record) -> str:
+    """The class of a record."""
     return source.classes[record.label] if record.label >= 0 else '(no class)'
 
 
@@ -131,21 +135,21 @@ def report(
     heard: np.ndarray,
     skipped: Sequence[tuple[str, str]],
 ) -> str:
-    """The text that is printed.
+    """The text to print.
 
     Args:
         split: the name of the split.
         counts: clips of each class.
         seconds: [n] length of each clip.
-        heard: bool [n], whether it has sound.
-        skipped: (name, reason) of clips of no use.
+        heard: bool [n], whether it has audio.
+        skipped: (name, reason) of clips that cannot be used.
     """
     order = sorted(counts, key=lambda name: (-counts[name], name))
     lines = [
         f'split {split!r}: {len(seconds)} clips of {sum(map(bool, counts.values()))} classes, '
-        f'{seconds.sum() / 3600:.2f} hours, {heard.mean():.1%} with sound',
+        f'{seconds.sum() / 3600:.2f} hours, {heard.mean():.1%} with audio',
         '',
-        f'clips of a class: {min(counts.values())} to {max(counts.values())}, median '
+        f'clips per class: {min(counts.values())} to {max(counts.values())}, median '
         f'{np.median(list(counts.values())):g}',
     ]
     listed = order if len(order) <= _LISTED else [*order[: _LISTED // 2], *order[-_LISTED // 2 :]]
@@ -184,8 +188,8 @@ def draw_sheet(
         number = f'{counts[name]} clip{"" if counts[name] == 1 else "s"}'
         rows.append(contact_sheet.Row(name, number, [read_middle(record) for record in some]))
     note = (
-        f'{clips} clips, {classes} classes; the middle of each clip as the network gets it, '
-        f'and {contact_sheet.SPEC.seconds:.2f} s of its sound'
+        f'{clips} clips, {classes} classes; the middle of each clip as the model gets it, '
+        f'and {contact_sheet.SPEC.seconds:.2f} s of its audio'
     )
     return contact_sheet.draw(f'split {split!r}', note, rows)
 
@@ -200,7 +204,7 @@ def read_middle(record: Record) -> Clip | None:
 
 
 def write_clip(record: Record, path: pathlib.Path) -> None:
-    """Writes a whole clip, cut and resized and with its sound as the network gets them."""
+    """Writes a whole clip, cropped, resized and resampled as the model gets it."""
     spec = ClipSpec()
     with MediaWriter(
         path,
@@ -209,8 +213,8 @@ def write_clip(record: Record, path: pathlib.Path) -> None:
         frame_rate=spec.frame_rate,
         sample_rate=spec.sample_rate,
     ) as writer:
-        for clip, real in reader.read_windows(record.load(), spec):
-            writer.write(clip.video[:real], clip.audio[: real * spec.samples_per_frame])
+        for clip, valid in reader.read_windows(record.load(), spec):
+            writer.write(clip.video[:valid], clip.audio[: valid * spec.samples_per_frame])
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ Array = Any  # numpy or JAX, or None: data workers use this module, so it must n
 
 
 class Clip(NamedTuple):
-    """Picture, sound and class of a clip or of a batch of clips; a pytree.
+    """Video, audio and class of a clip or of a batch of clips; a pytree.
 
     Stored and moved as integers, computed with as floats (see `to_float`). A modality that is
     absent is None.
@@ -52,7 +52,7 @@ def to_float(clip: Clip) -> Clip:
     """The clip with uint8 video in [0, 1] and int16 audio in [-1, 1), as float32.
 
     Works on numpy and on JAX arrays, so that the integers can cross the bus and the floats be made
-    on the device. Floats pass unchanged. (Scales are ours: 1/255 and 1/32768.)
+    on the device. Floats pass unchanged. The scales, 1/255 and 1/32768, are not in the paper.
     """
     video, audio = clip.video, clip.audio
     if video is not None and video.dtype == np.uint8:
@@ -72,8 +72,8 @@ class ClipSpec:
         width: w, in pixels, after crop and resize.
         frame_rate: video frames per second.
         sample_rate: audio samples per second; a multiple of `frame_rate`.
-        video: whether the picture is read.
-        audio: whether the sound is read.
+        video: whether video is read.
+        audio: whether audio is read.
     """
 
     frames: int = 16

@@ -1,4 +1,4 @@
-"""Clips at a glance: a picture with a row of stills for each class, and their sound below them."""
+"""An image that shows clips of each class: a row of stills with the waveforms of their audio."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ class Row(NamedTuple):
     """A class and some of its clips.
 
     Attributes:
-        title: its name.
-        note: what stands below it.
-        clips: windows as SPEC describes them; None for one that cannot be read.
+        title: the name of the class.
+        note: text below the name.
+        clips: windows of the sizes in SPEC; None for one that cannot be read.
     """
 
     title: str
@@ -36,8 +36,7 @@ class Row(NamedTuple):
 
 
 def draw(title: str, note: str, rows: Sequence[Row]) -> np.ndarray:
-    """uint8 [h, w, 3]: the title, and below it each row with its clips side by side; short rows
-    stand beside each other."""
+    """uint8 [h, w, 3]: the title, and below it the rows; short rows are placed side by side."""
     columns = max(len(row.clips) for row in rows)
     width, height = _NAMES + columns * (STILL + _GAP) + _MARGIN, STILL + _WAVE + 3 * _GAP
     beside = min(len(rows), max(1, _PAGE // width))
@@ -69,7 +68,7 @@ def _draw_clip(
 
 
 def _write_name(pen: ImageDraw.ImageDraw, row: Row, left: int, top: int) -> None:
-    """The class, in as many lines as it takes, and the note."""
+    """The class, in as many lines as it needs, and the note."""
     font = _font(16)
     lines = wrap(row.title, lambda text: pen.textlength(text, font) <= _NAMES - 16)
     for line in lines:
@@ -79,7 +78,7 @@ def _write_name(pen: ImageDraw.ImageDraw, row: Row, left: int, top: int) -> None
 
 
 def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Breaks a text at spaces into lines that fit; a longer word has a line of its own."""
+    """Breaks a text at spaces into lines that fit; a word that does not fit gets its own line."""
     lines = ['']
     for word in text.split():
         longer = f'{lines[-1]} {word}'.strip()
@@ -91,7 +90,7 @@ def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:
 
 
 def _draw_wave(pen: ImageDraw.ImageDraw, audio: np.ndarray, left: int, top: int) -> None:
-    """The loudest of each column's samples, in dB from -48 to 0; silence is a thin line."""
+    """The peak of the samples in each column, in dB from -48 to 0; silence is a thin line."""
     starts = np.linspace(0, len(audio), STILL // 2, endpoint=False).astype(int)
     peaks = np.maximum.reduceat(np.abs(audio.astype(int)), starts)
     middle = top + _WAVE / 2

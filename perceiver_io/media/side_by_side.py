@@ -1,4 +1,4 @@
-"""What went in beside what came out, to look at and to listen to. All of the layout is ours."""
+"""Originals and reconstructions side by side, as video with stereo audio and as images."""
 
 import math
 
@@ -10,7 +10,7 @@ from perceiver_io.core.picks import spread
 
 CAPTIONS = ('original, left ear', 'reconstruction, right ear')
 
-_PANEL = (224, 320)  # height and width of a waveform; pictures are at least that high
+_PANEL = (224, 320)  # height and width of a waveform; video is at least that high
 _CAPTION = 26  # pixels above the panels
 _GAP = 4  # pixels between the panels
 _STRIP = 96  # least height of a frame in a strip
@@ -18,17 +18,17 @@ _PAPER, _INK, _PLAYHEAD = 24, 220, (255, 120, 60)
 
 
 class SideBySide:
-    """Draws original | reconstruction, each enlarged to be pleasant to look at.
+    """Draws original | reconstruction, both enlarged.
 
-    The sound is in stereo and matches the picture: the original in the left ear, the reconstruction
-    in the right. A model without picture gets the two waveforms of each window drawn, with a line
-    that moves along as they are heard.
+    The audio is stereo: the original is in the left channel, the reconstruction in the right one.
+    Without video, the waveforms of the window are drawn, with a line at the current time.
 
     Attributes:
-        height, width: of the drawn frames, in pixels; even.
+        height: of the drawn frames, in pixels; even.
+        width: the same.
     """
 
-    def __init__(self, spec: ClipSpec):
+    def __init__(self, spec: ClipSpec) -> None:
         self._spec = spec
         self._panel = _enlarged(spec.height, spec.width, _PANEL[0]) if spec.video else _PANEL
         height, width = self._panel
@@ -40,11 +40,11 @@ class SideBySide:
             _write(self._page[:_CAPTION], text, left, width)
 
     def draw(self, original: Clip, reconstruction: Clip) -> Clip:
-        """Some frames of a window with their sound, or all of them.
+        """Draws all frames of a window, or some, with their audio.
 
         Args:
-            original: video uint8 [t, h, w, 3], audio int16 [s, 1], as far as the spec has them.
-            reconstruction: the same of what the model made of it.
+            original: video uint8 [t, h, w, 3] and audio int16 [s, 1], the modalities of the spec.
+            reconstruction: the same, from the model.
 
         Returns:
             video uint8 [t, height, width, 3], audio int16 [s, 2] or None.
@@ -66,12 +66,12 @@ class SideBySide:
 
 
 def strip(original: Array, reconstruction: Array, frames: int = 8) -> np.ndarray:
-    """A contact strip: `frames` frames, evenly spread, of the original above the reconstruction.
+    """A strip of evenly spread frames, the original above the reconstruction.
 
     Args:
         original: [t, h, w, 3] uint8, or float in [0, 1].
         reconstruction: the same; floats outside [0, 1] are clipped.
-        frames: how many; all, where there are fewer.
+        frames: how many, at most.
 
     Returns:
         uint8 [2 panels high, `frames` panels wide, 3].
@@ -110,7 +110,7 @@ def _resize(video: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _waveforms(audio: np.ndarray, frames: int) -> np.ndarray:
-    """int16 [s] to uint8 [frames, *_PANEL, 3]: the same wave, and a line where it is heard."""
+    """int16 [s] to uint8 [frames, *_PANEL, 3]: the waveform, and a line at each frame's time."""
     height, width = _PANEL
     starts = np.linspace(0, len(audio), width, endpoint=False).astype(int)
     top, bottom = (
@@ -118,7 +118,7 @@ def _waveforms(audio: np.ndarray, frames: int) -> np.ndarray:
         for extreme in (np.maximum, np.minimum)
     )
     rows = np.arange(height)[:, None] + 0.5
-    wave = (rows > top - 1) & (rows < bottom + 1)  # at least a line where it is silent
+    wave = (rows > top - 1) & (rows < bottom + 1)  # silence is a line
     panel = np.where(wave[..., None], np.uint8(_INK), np.uint8(_PAPER))
     panels = np.tile(panel, (frames, 1, 1, 3))
     for frame in range(frames):
@@ -127,7 +127,7 @@ def _waveforms(audio: np.ndarray, frames: int) -> np.ndarray:
 
 
 def _write(page: np.ndarray, text: str, left: int, width: int) -> None:
-    """Writes into the middle of columns left to left + width of a caption's strip, in place."""
+    """Writes a caption in place, centred in the columns left to left + width."""
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
     (full, _), _ = cv2.getTextSize(text, font, scale, 1)
     scale *= min(1, 0.9 * width / full)

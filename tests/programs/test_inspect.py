@@ -58,7 +58,7 @@ def test_the_program(files, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "split 'train': 12 clips of 6 classes, 0.00 hours, 100.0% with sound" in done.stdout
+    assert "split 'train': 12 clips of 6 classes, 0.00 hours, 100.0% with audio" in done.stdout
     assert 'bad.mp4: it is damaged' in done.stdout
     with open(tmp_path / 'out' / 'classes.csv', newline='') as file:
         rows = list(csv.DictReader(file))
@@ -108,8 +108,8 @@ def test_the_report():
         np.array([True, True, False]),
         [('x.mp4', 'it is short')],
     )
-    assert "split 'val': 3 clips of 19 classes" in text and '66.7% with sound' in text
-    assert 'clips of a class: 0 to 19, median 9.5' in text
+    assert "split 'val': 3 clips of 19 classes" in text and '66.7% with audio' in text
+    assert 'clips per class: 0 to 19, median 9.5' in text
     assert '... 8 more in classes.csv' in text and 'x.mp4: it is short' in text
     bars = {
         line.split('#')[0].strip(): line.count('#') for line in text.splitlines() if '#' in line

@@ -64,7 +64,7 @@ class Rejected(Exception):
 
     Attributes:
         reason: one of 'missing', 'empty', 'not media', 'damaged', 'no picture', 'no sound',
-            'short', 'unreadable'.
+            'short', 'unreadable'. These words are in `rejects.csv`.
         detail: more about it; may be empty.
     """
 
