@@ -73,6 +73,7 @@ def alone(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(alone, tmp_path):
     """With dropout, masked labels and random queries; evaluated on every clip once."""
     workdir = tmp_path / 'run'

@@ -64,8 +64,9 @@ def test_the_program(files, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row['class'] for row in rows] == sorted(rendered.CLASSES)
     assert {row['clips'] for row in rows} == {'2'}
-    sheet = Image.open(tmp_path / 'out' / 'contact_sheet.png')
-    assert sheet.width >= 1100 and 2 * contact_sheet.STILL < sheet.height < 4 * contact_sheet.STILL
+    with Image.open(tmp_path / 'out' / 'contact_sheet.png') as sheet:
+        width, height = sheet.size
+    assert width >= 1100 and 2 * contact_sheet.STILL < height < 4 * contact_sheet.STILL
     videos = sorted((tmp_path / 'out').glob('*.mp4'))
     assert len(videos) == 2
     with av.open(str(videos[0])) as container:
