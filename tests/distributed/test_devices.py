@@ -5,6 +5,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 PATHS = os.pathsep.join(sys.path)
 
 
@@ -26,6 +28,7 @@ def on_eight_devices(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_training_is_the_same_on_every_mesh():
     """With dropout and label masks, and gradients accumulated over two parts of a batch."""
     shown = on_eight_devices("""
