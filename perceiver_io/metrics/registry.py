@@ -87,7 +87,7 @@ VIDEO_PSNR = Metric(
 )
 POOLED_VIDEO_PSNR = Metric(
     name='video_psnr_pooled',
-    title='pooled',
+    title='pooled video PSNR',
     unit='dB',
     definition='PSNR of the squared error averaged over all clips',
     statistic=statistics.VIDEO_ERROR,
@@ -120,7 +120,7 @@ AUDIO_PSNR = Metric(
 )
 AUDIO_PSNR_PEAK_2 = Metric(
     name='audio_psnr_peak_2',
-    title='peak 2',
+    title='audio PSNR, peak 2',
     unit='dB',
     definition="audio PSNR with the audio's whole range as the peak, 6.02 dB more",
     statistic=statistics.AUDIO_ERROR,
@@ -130,7 +130,7 @@ AUDIO_PSNR_PEAK_2 = Metric(
 )
 POOLED_AUDIO_PSNR = Metric(
     name='audio_psnr_pooled',
-    title='pooled',
+    title='pooled audio PSNR',
     unit='dB',
     definition='PSNR (peak 1) of the squared error averaged over all clips that are not digital '
     'silence',
