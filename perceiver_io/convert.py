@@ -8,8 +8,7 @@ SRC is whatever `--checkpoint` takes. The name of DST says what to write:
     DIR/model.safetensors  for the transformers library, with DIR/config.json
     DIR                    a folder like that of a run, without the optimizer's state
 
-Every number stays the same, bit for bit. Existing files are not replaced. A file of latents of an
-earlier version, SRC latents.npz, is converted to DST latents.safetensors, or back.
+Every number stays the same, bit for bit. Existing files are not replaced.
 """
 
 import dataclasses
