@@ -17,13 +17,13 @@ from typing import Any
 
 import haiku as hk
 import numpy as np
-import tqdm
 from absl import flags
 from ml_collections import config_dict, config_flags
 
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
@@ -194,8 +194,8 @@ class Job:
             print(f'going on after {len(finished.records())} of {len(self.clips.records)} clips')
         evaluated = self.evaluator(
             self.params,
-            progress=lambda batches, total: tqdm.tqdm(
-                batches, f'{title}evaluating', total, unit='batch', disable=not is_first()
+            progress=lambda batches, total: progress_bar(
+                batches, f'{title}evaluating', total=total, unit='batch', disable=not is_first()
             ),
             finished=finished,
             save=progress.add,
@@ -215,10 +215,10 @@ class Job:
         """Writes the first seconds of clips beside their reconstructions; returns the paths."""
         records = [record for record in self.clips.records if record.name in names]
         stems = inputs.output_stems([record.file for record in records], output)
-        progress = tqdm.tqdm(
+        progress = progress_bar(
             zip(records, stems),
             'side by side',
-            len(records),
+            total=len(records),
             unit='video',
             disable=not (records and is_first()),
         )

@@ -14,7 +14,6 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-import tqdm
 from absl import flags
 from PIL import Image
 
@@ -23,6 +22,7 @@ from perceiver_io.core import files
 from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.core.errors import UsageError
 from perceiver_io.core.picks import spread
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sampling, sources
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
@@ -106,7 +106,7 @@ def inspect(
     Image.fromarray(draw_sheet(split, len(source.records), len(of_class), counts, shown)).save(
         written[1]
     )
-    progress = tqdm.tqdm(spread(source.records, videos), 'writing clips', unit='clip')
+    progress = progress_bar(spread(source.records, videos), 'writing clips', unit='clip')
     for number, record in enumerate(progress, 1):
         path = folder / f'{number}_{pathlib.PurePath(record.name).stem}.mp4'
         try:
@@ -184,7 +184,7 @@ def draw_sheet(
 ) -> np.ndarray:
     """uint8 [h, w, 3]: the contact sheet of these clips, a row for each class."""
     rows = []
-    for name, some in tqdm.tqdm(shown, 'contact sheet', unit='class'):
+    for name, some in progress_bar(shown, 'contact sheet', unit='class'):
         number = f'{counts[name]} clip{"" if counts[name] == 1 else "s"}'
         rows.append(contact_sheet.Row(name, number, [read_middle(record) for record in some]))
     note = (

@@ -12,10 +12,10 @@ import urllib.request
 from collections.abc import Sequence
 
 import pooch
-import tqdm
 
 from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
+from perceiver_io.core.progress import progress_bar
 
 # Size and hash as recorded in a public repository.
 OFFICIAL_URL = 'https://storage.googleapis.com/perceiver_io/video_autoencoding_checkpoint.pystate'
@@ -115,8 +115,8 @@ def _receive(url: str, partial: pathlib.Path, size: int) -> None:
 def _copy(response: http.client.HTTPResponse, partial: pathlib.Path, have: int, size: int) -> None:
     with (
         open(partial, 'ab') as file,
-        tqdm.tqdm(
-            desc='downloading', total=size, initial=have, unit='B', unit_scale=True
+        progress_bar(
+            description='downloading', total=size, initial=have, unit='B', unit_scale=True
         ) as progress,
     ):
         file.truncate(have)

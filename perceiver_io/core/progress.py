@@ -30,7 +30,6 @@ def progress_bar(
         return tqdm.tqdm(dynamic_ncols=True, mininterval=0.5, **settings)
     return tqdm.tqdm(
         file=_Lines(sys.stderr),
-        ncols=100,
         mininterval=LOG_SECONDS,
         maxinterval=2 * LOG_SECONDS,
         delay=0 if leave else LOG_SECONDS,

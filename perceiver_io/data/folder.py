@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import NamedTuple
 
-import tqdm
-
 from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.data.records import (
     Record,
     Selection,
@@ -93,10 +92,10 @@ def open_folder(
     ]
     with futures.ThreadPoolExecutor(_PROBE_THREADS) as pool:
         found = list(
-            tqdm.tqdm(
+            progress_bar(
                 pool.map(examine, rows),
                 f'probing {split} clips',
-                len(rows),
+                total=len(rows),
                 unit='clip',
                 disable=not progress,
             )

@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import tqdm
 
 from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
 from perceiver_io.core.luma import LUMA
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.media import writer
 
 Floats: TypeAlias = npt.NDArray[Any]
@@ -228,7 +228,10 @@ def render_folder(
 
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # encoding releases the GIL
         done = pool.map(write, clips, rows)
-        for _ in tqdm.tqdm(done, 'rendering clips', len(rows), unit='clip', disable=not progress):
+        bar = progress_bar(
+            done, 'rendering clips', total=len(rows), unit='clip', disable=not progress
+        )
+        for _ in bar:
             pass
     columns = ('file', 'label', 'split')
     files.write_csv(table, [dict(zip(columns, row)) for row in rows])

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import jax
 import numpy as np
-import tqdm
 
 from perceiver_io.core.errors import UserError
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.training.experiment import TrainingConfig
 
 _BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word
@@ -60,15 +60,13 @@ class TrainingLog:
         self._starved = 0.0  # seconds that the device waited for data since the last line
         self._sums = np.zeros(2)  # of such seconds, and of all seconds, since the start
         self._said_bottleneck = False
-        self._bar = tqdm.tqdm(
+        self._bar = progress_bar(
+            description='training',
             total=config.steps,
             initial=first_step,
             unit='step',
-            desc='training',
             smoothing=0.05,
             disable=jax.process_index() != 0,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 20,
         )
 
     @contextlib.contextmanager
