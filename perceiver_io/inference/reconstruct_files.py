@@ -106,7 +106,7 @@ def _reconstruct(
     if summary.scores is not None:
         best = summary.scores.argsort()[::-1][:TOP]
         for rank, index in enumerate(best, 1):
-            row[f'class_{rank}'] = trained.class_name(index)
+            row[f'class_{rank}'] = trained.classes[index]
             row[f'score_{rank}'] = float(summary.scores[index])
     return row
 

@@ -22,11 +22,10 @@ class Checkpoint(Protocol):
     @property
     def params(self) -> hk.Params: ...
     @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
     def step(self) -> int | None: ...
     @property
     def clip_spec(self) -> ClipSpec: ...
+    def class_name(self, index: int) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Trained:
         model: the model.
         params: its parameters.
         spec: the sizes and rates to which files are read.
-        classes: names of the classes by index; there may be fewer than the model has.
+        classes: a name for each class of the model, by index.
         name: of the checkpoint, as the user gave it.
         step: of training; None if it is not known.
     """
@@ -56,17 +55,13 @@ class Trained:
             Autoencoder(checkpoint.config),
             checkpoint.params,
             checkpoint.clip_spec,
-            checkpoint.classes,
+            tuple(checkpoint.class_name(index) for index in range(checkpoint.config.classes)),
             os.fspath(name),
             checkpoint.step,
         )
 
     def __str__(self) -> str:
         return self.name if self.step is None else f'{self.name}, step {self.step}'
-
-    def class_name(self, index: int) -> str:
-        """The name of a class; 'class 7' for one without a name."""
-        return self.classes[index] if index < len(self.classes) else f'class {index}'
 
     @functools.cached_property
     def params_sha256(self) -> str:
