@@ -4,7 +4,8 @@ Exit statuses of every program:
 
     0    success
     1    the data, a file or a checkpoint is at fault, or some of the files failed
-    2    the command line is at fault: an unknown flag, key, type or config, or a missing argument
+    2    the command line is at fault: an unknown flag, key or config, a wrong value of one, or a
+         missing argument
     130  stopped by Ctrl-C
 
 Errors are one or two lines on stderr. A traceback means a bug.

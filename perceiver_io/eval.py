@@ -23,6 +23,7 @@ from ml_collections import config_dict, config_flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
+from perceiver_io.core.errors import as_usage
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
@@ -157,7 +158,8 @@ class Job:
         experiment = override_data(run_folder.experiment_of(checkpoint, loaded), data)
         spec = experiment.clip_spec
         mesh = sharding.make_mesh(sharding.MeshConfig())
-        sharding.check_divisible(mesh, batch_size=batch_size, frames=spec.frames)
+        with as_usage():
+            sharding.check_divisible(mesh, batch_size=batch_size, frames=spec.frames)
         clips = sources.open_source(
             experiment.data,
             experiment.data.eval_split,
@@ -259,7 +261,8 @@ def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment
     if given.get('path'):
         given = {'source': 'tfds' if given.get('dataset') else 'folder'} | given
     values = dataclasses.asdict(experiment)
-    return Experiment.from_dict(values | {'data': values['data'] | given})
+    with as_usage():
+        return Experiment.from_dict(values | {'data': values['data'] | given})
 
 
 def write_results(

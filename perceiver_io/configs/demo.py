@@ -7,6 +7,7 @@ sound.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from perceiver_io.configs import kinetics700
 
@@ -19,7 +20,7 @@ def get_config() -> ConfigDict:
             frames=4,
             height=48,
             width=48,
-            classes=6,
+            classes=placeholder(int),  # as many as the clips have
             video_patch=(4, 8, 8),
             video_bands=8,
             # Bands of 1 to 32 periods in a window: up to 200 Hz, where the clips hum.

@@ -1,5 +1,8 @@
 """Errors that the user can act on."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """A mistake that the user can correct: the message says what to change.
@@ -14,4 +17,15 @@ class InvalidFileError(UserError):
 
 
 class UsageError(UserError):
-    """The command line is wrong or incomplete; the programs exit with status 2."""
+    """The command line or its config is wrong; the programs exit with status 2."""
+
+
+@contextlib.contextmanager
+def as_usage() -> Iterator[None]:
+    """Around checks of what the user typed: a UserError becomes a UsageError, except of a file."""
+    try:
+        yield
+    except (InvalidFileError, UsageError):
+        raise
+    except UserError as error:
+        raise UsageError(str(error)) from error

@@ -8,7 +8,7 @@ from concurrent import futures
 from typing import NamedTuple
 
 from perceiver_io.core import files
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.data.records import (
     Record,
@@ -64,7 +64,7 @@ def open_folder(
     root = pathlib.Path(root).expanduser()
     split = _ALIASES.get(selection.split, selection.split)
     if split not in SPLITS:
-        raise UserError(f'{split=} must be one of {", ".join(SPLITS)}')
+        raise UsageError(f'{split=} must be one of {", ".join(SPLITS)}')
     table = _table(root, csv)
     rows = read_rows(table, selection.needs_label)
     classes = choose_classes(_classes(rows), selection.classes, selection.only)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from perceiver_io.core.clip import ClipSpec
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.data import sampling
 
 MissingAudio: TypeAlias = Literal['silence', 'skip']
@@ -126,7 +126,7 @@ def choose_classes(
     for name in only:
         if name not in found:
             near = difflib.get_close_matches(name, found, n=1)
-            raise UserError(
+            raise UsageError(
                 f'data.classes has {name!r}, and no clip is of that class: '
                 + (f'did you mean {near[0]!r}?' if near else 'leave it out')
             )

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perceiver_io.core import files
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError
 from perceiver_io.core.luma import LUMA
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.media import writer
@@ -184,11 +184,11 @@ def render_folder(
         `labels.csv` with the columns file, label and split, for `folder.open_folder`.
 
     Raises:
-        UserError: a setting is out of range.
+        UsageError: a setting is out of range.
         OSError: the folder cannot be written.
     """
     if min(train_clips, val_clips) < 1 or seed < 0 or size < 16 or seconds * FRAME_RATE < 1:
-        raise UserError(
+        raise UsageError(
             f'{train_clips=} and {val_clips=} must be at least 1, {seed=} at least 0, {size=} at '
             f'least 16 pixels and {seconds=} at least one frame (1/{FRAME_RATE}): raise it'
         )

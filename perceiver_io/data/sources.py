@@ -4,7 +4,7 @@ import pathlib
 
 from perceiver_io.core import files
 from perceiver_io.core.clip import ClipSpec
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError
 from perceiver_io.data import folder, rendered
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.config import DataConfig
@@ -86,4 +86,4 @@ def class_names(config: DataConfig) -> tuple[str, ...]:
 def _check_path(config: DataConfig) -> None:
     if config.source != 'rendered' and not config.path:
         content = 'your files' if config.source == 'folder' else 'your prepared datasets'
-        raise UserError(f'data.source={config.source!r} needs data.path, the folder of {content}')
+        raise UsageError(f'data.source={config.source!r} needs data.path, the folder of {content}')

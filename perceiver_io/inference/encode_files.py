@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, UserError
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.inference import reconstruction
 from perceiver_io.inference.inputs import NO_AUDIO, list_files, output_stems, reason_of
@@ -34,7 +34,7 @@ def encode_files(
     """
     inputs = list_files(paths)
     if output.is_dir() or os.path.realpath(output) in map(os.path.realpath, inputs):
-        raise UserError(f'--output={output} is a folder, or one of the inputs: name another file')
+        raise UsageError(f'--output={output} is a folder, or one of the inputs: name another file')
     step = reconstruction.make_encode_step(trained.model)
     spec = trained.spec
     failed = {}

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from perceiver_io.checkpoints.store import CheckpointStore
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, as_usage
 from perceiver_io.data import loader, sources
 from perceiver_io.data.loader import Batches
 from perceiver_io.data.records import Source
@@ -37,8 +37,9 @@ def train(start: Start, workdir: str | os.PathLike, stop: StopSignals | None = N
 
     Raises:
         Stopped: a signal came; the state is saved.
-        UserError: the experiment does not fit the devices, the data or the folder, or a quantity
-            of the training is not finite.
+        UsageError: the experiment does not fit the devices or the classes of the clips.
+        UserError: it does not fit the data or the folder, or a quantity of the training is not
+            finite.
     """
     stop = stop or StopSignals()
     experiment, config = start.experiment, start.experiment.training
@@ -114,13 +115,14 @@ def save(
 
 
 def mesh_for(experiment: Experiment) -> Mesh:
-    """All devices; UserError if the batches do not fit them."""
+    """All devices; UsageError if the batches do not fit them."""
     config, frames = experiment.training, experiment.model.frames
-    mesh = sharding.make_mesh(experiment.mesh)
-    sharding.check_divisible(
-        mesh, batch_size=config.batch_size, frames=frames, accumulate=config.accumulate
-    )
-    sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
+    with as_usage():
+        mesh = sharding.make_mesh(experiment.mesh)
+        sharding.check_divisible(
+            mesh, batch_size=config.batch_size, frames=frames, accumulate=config.accumulate
+        )
+        sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
     return mesh
 
 
@@ -139,7 +141,7 @@ def open_clips(experiment: Experiment) -> tuple[Source, Source]:
         classes=clips.classes,
     )
     if needs_label and len(clips.classes) > model.classes:
-        raise UserError(
+        raise UsageError(
             f'the clips have {len(clips.classes)} classes and the model '
             f'{model.classes}: set --config.model.classes={len(clips.classes)}'
         )

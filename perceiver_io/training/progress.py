@@ -4,7 +4,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import Protocol
 
@@ -45,16 +45,24 @@ class TrainingLog:
         writer: for the metrics of every `log_every`-th step.
         config: of the loop.
         first_step: done before this start of the run.
+        clock: gives the time in seconds, also in other threads.
     """
 
-    def __init__(self, writer: Writer, config: TrainingConfig, first_step: int) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        config: TrainingConfig,
+        first_step: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._writer = writer
         self._steps = config.steps
         self._batch_size = config.batch_size
         self._log_every = config.log_every
         self._pending: Pending | None = None
         self._failed: set[str] = set()
-        self._since: tuple[float, int] | None = None  # (time, step) of the last line written
+        self._clock = clock
+        self._since: tuple[float, int] | None = None  # (when it ended, step) of the last line
         self._fetcher = futures.ThreadPoolExecutor(1)  # is there when a step ends, to note the time
         self._wait = (0.0, 0.0)  # when waiting for the newest batch began and ended
         self._starved = 0.0  # seconds that the device waited for data since the last line
@@ -72,17 +80,17 @@ class TrainingLog:
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Around what fetches the next batch."""
-        begin = time.monotonic()
+        begin = self._clock()
         yield
-        self._wait = (begin, time.monotonic())
+        self._wait = (begin, self._clock())
 
     def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
         """The metrics of a step, still on the device."""
-        previous, self._pending = self._pending, (step, self._fetcher.submit(_fetch, metrics))
+        previous, self._pending = self._pending, (step, self._fetcher.submit(self._fetch, metrics))
+        self._take(previous)
         if previous is not None:
             begin, end = self._wait
             self._starved += max(0.0, end - max(begin, previous[1].result()[1]))
-        self._take(previous)
 
     def flush(self) -> None:
         """Raises NotFinite unless all that was added is finite."""
@@ -109,12 +117,11 @@ class TrainingLog:
         if entry is None:
             return
         step, fetched = entry
-        metrics, _ = fetched.result()
+        metrics, ended = fetched.result()
         check_finite(step, metrics)
-        now = time.monotonic()
         if self._since is None:
-            self._since, self._starved = (now, step), 0.0
-        seconds, steps = now - self._since[0], step - self._since[1]
+            self._since, self._starved = (ended, step), 0.0
+        seconds, steps = ended - self._since[0], step - self._since[1]
         speed = (
             {
                 'examples_per_second': steps * self._batch_size / seconds,
@@ -128,7 +135,7 @@ class TrainingLog:
         if step % self._log_every == 0 or step == self._steps:
             self._writer.scalars(step, metrics | speed, 'train')
             self._sums += self._starved, seconds
-            self._since, self._starved = (now, step), 0.0
+            self._since, self._starved = (ended, step), 0.0
             self._say_bottleneck()
 
     def _say_bottleneck(self) -> None:
@@ -138,14 +145,13 @@ class TrainingLog:
             self.say(
                 f'reading is the bottleneck, {starved / seconds:.0%} of the time is spent '
                 'waiting for data: raise --config.data.workers to the number of processor '
-                'cores, or prepare the clips with python -m perceiver_io.prepare'
+                'cores, or prepare the clips with perceiver-io prepare'
             )
 
-
-def _fetch(metrics: Mapping[str, jax.Array]) -> tuple[dict[str, float], float]:
-    """(the metrics as floats, when they were there); blocks until the step is done."""
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    return values, time.monotonic()
+    def _fetch(self, metrics: Mapping[str, jax.Array]) -> tuple[dict[str, float], float]:
+        """(the metrics as floats, when they were there); blocks until the step is done."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        return values, self._clock()
 
 
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:

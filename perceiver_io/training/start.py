@@ -9,7 +9,7 @@ from perceiver_io.checkpoints import loading, store
 from perceiver_io.checkpoints.checkpoint import Checkpoint
 from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.core.config_values import build, typed
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError, as_usage
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
 from perceiver_io.distributed.processes import barrier
@@ -47,16 +47,17 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
        config leaves open is as in the checkpoint.
     3. Otherwise the parameters are drawn from `training.seed`.
 
-    A config leaves open what is None: keys of `model`, where the number of classes is then that of
-    the clips, and `data.frame_rate`.
+    A config leaves open what is None: with `init_from` keys of `model` and `data.frame_rate`, and
+    in any case `model.classes`, which is then the number of classes of the clips.
 
     Args:
         values: nested dictionaries, as for `Experiment.from_dict`.
         workdir: the folder of the run, which need not exist.
 
     Raises:
-        UserError: the folder holds a run with which this one cannot go on, or the checkpoint
-            cannot be read, or does not fit the config.
+        UsageError: a value of the config is wrong, or does not fit the checkpoint.
+        UserError: the folder holds a run with which this one cannot go on, or the checkpoint or
+            the list of the clips cannot be read.
     """
     name = values.get('init_from') or ''
     goes_on = store.latest_step(workdir) is not None
@@ -66,13 +67,12 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
         run_folder.check_init_from(workdir, before, name)
         if name:
             values = complete(values, before.model, before.data.frame_rate, str(workdir))
-        return Start(Experiment.from_dict(values), goes_on=True)
+        return Start(_experiment(values), goes_on=True)
     if name:
         source = loading.load_checkpoint(name)
         values = complete(values, source.config, source.frame_rate, name)
-        return Start(Experiment.from_dict(values), source=source)
-    _check_is_complete(values)
-    return Start(Experiment.from_dict(values))
+        return Start(_experiment(values), source=source)
+    return Start(_experiment(values))
 
 
 def complete(
@@ -81,25 +81,41 @@ def complete(
     """`values`, with what they leave open taken from a model and its frame rate.
 
     Raises:
-        UserError: calls the model `name`; see `fit_config`.
+        UsageError: calls the model `name`; see `fit_config`.
+        UserError: the classes of the clips cannot be read.
     """
     data = dict(values.get('data', {}))
     if data.get('frame_rate', 0) is None:
         data['frame_rate'] = frame_rate
     given = {key: value for key, value in values.get('model', {}).items() if value is not None}
-    wanted = typed(AutoencoderConfig, given, 'model.')
+    with as_usage():
+        wanted = typed(AutoencoderConfig, given, 'model.')
     if 'label' in wanted.get('modalities', model.modalities) and 'classes' not in wanted:
-        wanted['classes'] = len(sources.class_names(build(DataConfig, data, 'data.')))
-    fitted = fit_config(wanted, model, name)
+        wanted['classes'] = _count_classes(data)
+    with as_usage():
+        fitted = fit_config(wanted, model, name)
     return {**values, 'model': dataclasses.asdict(fitted), 'data': data}
 
 
-def _check_is_complete(values: Mapping[str, Any]) -> None:
-    model = values.get('model', {})
-    if None in (model.get('classes', 0), model.get('latents', 0)):
-        raise UserError(
+def _experiment(values: Mapping[str, Any]) -> Experiment:
+    """The experiment of a config that leaves at most the number of classes open."""
+    model = dict(values.get('model', {}))
+    if model.get('latents', 0) is None:
+        raise UsageError(
             'this config takes its model from a checkpoint: set --config.init_from to one'
         )
+    if model.get('classes', 0) is None:
+        del model['classes']
+        if 'label' in model.get('modalities', AutoencoderConfig().modalities):
+            model['classes'] = _count_classes(values.get('data', {}))
+    with as_usage():
+        return Experiment.from_dict({**values, 'model': model})
+
+
+def _count_classes(data: Mapping[str, Any]) -> int:
+    with as_usage():
+        config = build(DataConfig, data, 'data.')
+    return len(sources.class_names(config))
 
 
 def begin(start: Start, workdir: str | os.PathLike, classes: tuple[str, ...]) -> TakeOver:

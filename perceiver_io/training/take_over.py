@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from perceiver_io.checkpoints.checkpoint import Checkpoint
-from perceiver_io.core.errors import UserError
+from perceiver_io.core.errors import UsageError
 from perceiver_io.distributed.sharding import put_like
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.modalities import Readout
@@ -46,7 +46,7 @@ class TakeOver:
         The label head is new also if it has the right shape but the classes have other names.
 
         Raises:
-            UserError: `optimizer.head_first` is set, and nothing is new.
+            UsageError: `optimizer.head_first` is set, and nothing is new.
         """
         model = experiment.model
         own = _shapes(jax.eval_shape(Autoencoder(model).init, jax.random.key(0)))
@@ -64,7 +64,7 @@ class TakeOver:
                 if name.startswith(head) and name not in new
             }
         if experiment.optimizer.head_first and not new:
-            raise UserError(
+            raise UsageError(
                 'optimizer.head_first is for parameters that the source lacks, and '
                 'it has them all: set head_first to 0'
             )

@@ -11,6 +11,7 @@ from helpers.prepared_files import write_dataset
 from helpers.runs import RATE, VAL_CLIPS, make_run, play, python, read_csv
 
 from perceiver_io import eval as eval_program
+from perceiver_io.core.errors import UserError
 from perceiver_io.data import rendered
 from perceiver_io.evaluation.saved_progress import SavedProgress
 from perceiver_io.training import run_folder
@@ -163,6 +164,17 @@ def test_evaluates_another_folder_and_names_what_it_skips(run, clips, work, caps
     printed = capsys.readouterr().out
     assert 'gone.mp4: there is no such file' in printed and '1 clips with a class' in printed
     assert printed.splitlines()[-1].endswith('_side_by_side.mp4')
+
+
+def test_an_evaluation_that_can_read_no_clip_is_an_error(run, clips, work):
+    folder = work / 'gone'
+    folder.mkdir()
+    shutil.copy(clips[0], folder / 'a.mp4')
+    (folder / 'labels.csv').write_text('file,label,split\na.mp4,ring,val\n')
+    job = eval_program.Job.open(run, {'path': str(folder)}, 3)
+    (folder / 'a.mp4').unlink()  # after the probe
+    with pytest.raises(UserError, match=r'none of the 1 clips could be read; the first: a\.mp4: '):
+        job.evaluator(job.params)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Wrong flags, files, folders, types and keys of every program: what a user then sees.
 
-Each line is a command, its exit status (2 for the command line, 1 for data and files) and a part
-of the message. The message has one or two lines, without a traceback.
+Each line is a command, its exit status (2 for the command line and its config, 1 for data, files
+and checkpoints) and a part of the message. The message has one or two lines, without a traceback.
 """
 
 import shlex
@@ -47,16 +47,20 @@ WRONG = [
     ('train --config=demo --workdir=WORK --config.model=3', 2, 'model'),
     ('train --config=demo --workdir=WORK --config.optimizer.learning_rate=fast', 2, 'fast'),
     ('train --config=demo --workdir=WORK --verbosity=loud', 2, 'loud'),
-    # Training: values, data and folders.
-    ('train --config=demo --workdir=WORK --config.training.steps=0', 1, 'steps=0'),
-    ('train --config=demo --workdir=WORK --config.model.height=47', 1, 'height=47'),
-    ('train --config=demo --workdir=WORK --config.model.attention=fast', 1, 'attention'),
-    ('train --config=demo --workdir=WORK --config.model.dtype=int8', 1, 'dtype'),
-    ('train --config=demo --workdir=WORK --config.model.video_patch=4', 1, 'video_patch'),
-    ("train --config=demo --workdir=WORK --config.model.modalities=('smell',)", 1, 'smell'),
-    ('train --config=demo --workdir=WORK --config.data.source=moon', 1, 'moon'),
-    ('train --config=demo --workdir=WORK --config.optimizer.name=sgd', 1, 'sgd'),
-    ('train --config=demo --workdir=WORK --config.data.source=folder', 1, 'path'),
+    # Training: values that are wrong, or do not fit each other or the data.
+    ('train --config=demo --workdir=WORK --config.training.steps=0', 2, 'steps=0'),
+    ('train --config=demo --workdir=WORK --config.model.height=47', 2, 'height=47'),
+    ('train --config=demo --workdir=WORK --config.model.attention=fast', 2, 'attention'),
+    ('train --config=demo --workdir=WORK --config.model.dtype=int8', 2, 'dtype'),
+    ('train --config=demo --workdir=WORK --config.model.video_patch=4', 2, 'video_patch'),
+    ("train --config=demo --workdir=WORK --config.model.modalities=('smell',)", 2, 'smell'),
+    ('train --config=demo --workdir=WORK --config.data.source=moon', 2, 'moon'),
+    ('train --config=demo --workdir=WORK --config.optimizer.name=sgd', 2, 'sgd'),
+    ('train --config=demo --workdir=WORK --config.mesh.context=3', 2, 'context=3'),
+    ('train --config=demo --workdir=WORK --config.data.fraction=2.0', 2, 'fraction=2.0'),
+    ('train --config=demo --workdir=WORK --config.optimizer.head_first=9', 2, 'init_from'),
+    ('train --config=demo --workdir=WORK --config.data.source=folder', 2, 'data.path'),
+    # Training: data, files and folders.
     (
         'train --config=demo --workdir=WORK --config.data.source=folder --config.data.path=GONE',
         1,
@@ -79,7 +83,7 @@ WRONG = [
         1,
         'gone.csv',
     ),
-    ('train --config=demo --workdir=WORK --config.data.source=tfds', 1, 'data.path'),
+    ('train --config=demo --workdir=WORK --config.data.source=tfds', 2, 'data.path'),
     (
         'train --config=demo --workdir=WORK --config.data.source=tfds --config.data.path=FOLDER',
         1,
@@ -87,7 +91,7 @@ WRONG = [
     ),
     ('train --config=demo --workdir=TEXT', 1, 'TEXT'),
     ('train --config=demo --workdir=RUN', 1, 'RUN'),
-    ('train --config=finetune --workdir=WORK', 1, 'init_from'),
+    ('train --config=finetune --workdir=WORK', 2, 'init_from'),
     ('train --config=finetune --workdir=WORK --config.init_from=GONE', 1, 'GONE'),
     # Evaluation.
     ('eval', 2, '--checkpoint'),
@@ -101,9 +105,10 @@ WRONG = [
     ('eval --checkpoint=RUN --output=WORK --videos=-1', 2, 'videos'),
     ('eval --checkpoint=RUN --output=WORK --data.pathh=x', 2, 'pathh'),
     ('eval --checkpoint=RUN --output=WORK --data.workers=some', 2, 'some'),
+    ('eval --checkpoint=RUN --output=WORK --data.source=moon', 2, 'moon'),
     ('eval --checkpoint=RUN --output=WORK --data.path=GONE', 1, 'GONE'),
-    ('eval --checkpoint=RUN --output=WORK --data.eval_windows=0', 1, 'eval_windows'),
-    ('eval --checkpoint=RUN --output=WORK --data.eval_split=none', 1, 'none'),
+    ('eval --checkpoint=RUN --output=WORK --data.eval_windows=0', 2, 'eval_windows'),
+    ('eval --checkpoint=RUN --output=WORK --data.eval_split=none', 2, 'none'),
     ('eval RUN --checkpoint=RUN --output=WORK', 2, 'RUN'),
     # Files through a model.
     ('reconstruct', 2, '--checkpoint'),
@@ -119,8 +124,8 @@ WRONG = [
     ('encode --checkpoint=RUN --output=WORK.npz', 2, 'no file'),
     ('encode CLIP --checkpoint=RUN', 2, '--output'),
     ('encode GONE.mp4 --checkpoint=RUN --output=WORK.npz', 1, 'GONE.mp4'),
-    ('encode CLIP --checkpoint=RUN --output=FOLDER', 1, 'FOLDER'),
-    ('encode CLIP --checkpoint=RUN --output=CLIP', 1, 'name another'),
+    ('encode CLIP --checkpoint=RUN --output=FOLDER', 2, 'FOLDER'),
+    ('encode CLIP --checkpoint=RUN --output=CLIP', 2, 'name another'),
     ('embed CLIP --checkpoint=RUN --output=WORK.npz --batch_size=-1', 2, 'batch_size'),
     ('decode', 2, '--checkpoint'),
     ('decode --checkpoint=RUN --output=WORK', 2, 'one file of latents'),

@@ -115,26 +115,27 @@ def test_killed_and_started_again_is_the_same_run(finished, tmp_path, cache):
 
 
 @pytest.mark.parametrize(
-    'overrides, message',
+    'overrides, status, message',
     [
-        ({'training__batch_sizes': 4}, 'batch_size'),
-        ({'model__height': 15}, 'height=15 must be divisible by patch=8'),
+        ({'training__batch_sizes': 4}, 2, 'batch_size'),
+        ({'model__height': 15}, 2, 'height=15 must be divisible by patch=8'),
         (
             {'training__batch_size': 3, 'training__accumulate': 2},
+            2,
             'batch_size=3 must be divisible by 2',
         ),
-        ({'data__source': 'folder', 'data__path': '/nowhere/at/all'}, '/nowhere/at/all'),
-        ({'model__classes': 3}, '--config.model.classes=6'),
-        ({'optimizer__name': 'sgd'}, "'lamb' or 'adamw'"),
-        ({'data__source': 'tfds'}, 'needs data.path, the folder of your prepared datasets'),
-        ({'data__classes': "('stars',)"}, "did you mean 'star'?"),
-        ({'data__fraction': 0.0}, 'data.fraction=0.0 must be above 0'),
-        ({'data__colour_jitter': 1.0}, 'data.colour_jitter=1.0 must be in [0, 1)'),
+        ({'data__source': 'folder', 'data__path': '/nowhere/at/all'}, 1, '/nowhere/at/all'),
+        ({'model__classes': 3}, 2, '--config.model.classes=6'),
+        ({'optimizer__name': 'sgd'}, 2, "'lamb' or 'adamw'"),
+        ({'data__source': 'tfds'}, 2, 'needs data.path, the folder of your prepared datasets'),
+        ({'data__classes': "('stars',)"}, 2, "did you mean 'star'?"),
+        ({'data__fraction': 0.0}, 2, 'data.fraction=0.0 must be above 0'),
+        ({'data__colour_jitter': 1.0}, 2, 'data.colour_jitter=1.0 must be in [0, 1)'),
     ],
 )
-def test_errors_say_what_to_change(tmp_path, cache, finished, overrides, message):
+def test_errors_say_what_to_change(tmp_path, cache, finished, overrides, status, message):
     done = run(tmp_path / 'run', cache, **overrides)
-    assert done.returncode == (2 if message == 'batch_size' else 1)  # an unknown key is wrong usage
+    assert done.returncode == status
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
 
