@@ -23,6 +23,7 @@ from ml_collections import config_dict, config_flags
 from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.errors import as_usage
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
@@ -239,17 +240,21 @@ class Job:
         windows = self.evaluator.reconstruct(self.params, record, VIDEO_SECONDS)
         if is_first():
             reconstruction.write_windows(
-                as_windows(windows), self.experiment.clip_spec, side_by_side=path
+                as_windows(windows, self.experiment.clip_spec),
+                self.experiment.clip_spec,
+                classes=self.clips.classes,
+                side_by_side=path,
             )
         else:
             for _ in windows:  # every process has its part in the computation
                 pass
 
 
-def as_windows(windows: Iterable[ShownWindow]) -> Iterable[reconstruction.Window]:
+def as_windows(windows: Iterable[ShownWindow], spec: ClipSpec) -> Iterable[reconstruction.Window]:
     """Windows of an evaluation, as `reconstruction.write_windows` takes them."""
     for window in windows:
-        yield reconstruction.Window(window.original, window.reconstruction, None, None, None)
+        scores = window.reconstruction.label
+        yield reconstruction.window_of(window.original, window.reconstruction, scores, spec)
 
 
 def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment:

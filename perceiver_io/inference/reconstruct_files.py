@@ -88,6 +88,7 @@ def _reconstruct(
         summary = reconstruction.write_windows(
             progress,
             spec,
+            classes=trained.classes,
             alone=target.with_name(f'{target.name}.mp4'),
             side_by_side=target.with_name(f'{target.name}{SIDE_BY_SIDE}'),
         )

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import haiku as hk
@@ -165,10 +165,31 @@ def reconstruct_windows(
         yield _trimmed(window, valid_frames, spec)
 
 
+def window_of(original: Clip, reconstruction: Clip, scores: Array | None, spec: ClipSpec) -> Window:
+    """A window that is in integers already, with the errors that these have."""
+
+    def errors(one: Array | None, other: Array | None, frames: int, scale: int) -> Array | None:
+        if one is None or other is None:
+            return None
+        difference = (np.asarray(one, np.float32) - np.asarray(other, np.float32)) / scale
+        return np.square(difference).reshape(frames, -1).mean(-1)
+
+    video, audio, _ = original
+    frames = len(audio) // spec.samples_per_frame if audio is not None else 0
+    return Window(
+        original,
+        reconstruction,
+        errors(video, reconstruction.video, 0 if video is None else len(video), 255),
+        errors(audio, reconstruction.audio, frames, 32768),
+        scores,
+    )
+
+
 def write_windows(
     windows: Iterable[Window],
     spec: ClipSpec,
     *,
+    classes: Sequence[str] = (),
     side_by_side: str | os.PathLike | None = None,
     alone: str | os.PathLike | None = None,
 ) -> Summary:
@@ -177,6 +198,7 @@ def write_windows(
     Args:
         windows: at least one.
         spec: their sizes and rates.
+        classes: names of the classes by index, for the class predicted in the side-by-side video.
         side_by_side: the path of a video of original and reconstruction, see `media.side_by_side`;
             None for none. Needs windows with originals.
         alone: the path of the reconstruction alone; None for none.
@@ -210,12 +232,13 @@ def write_windows(
                 )
             )
         for window in windows:
+            totals.add(window)
             if both is not None and window.original is not None:
-                drawn = drawing.draw(window.original, window.reconstruction)
+                notes = totals.notes(classes)
+                drawn = drawing.draw(window.original, window.reconstruction, notes)
                 both.write(drawn.video, drawn.audio)
             if single is not None:
                 single.write(window.reconstruction.video, window.reconstruction.audio)
-            totals.add(window)
     return totals.summary()
 
 
@@ -243,6 +266,28 @@ class _Totals:
                 values.append(value)
         if window.original is not None and window.original.audio is not None:
             self._has_sound |= quality.has_sound(window.original.audio)
+
+    def notes(self, classes: Sequence[str]) -> list[tuple[str, str, str]]:
+        """What to write below the panels of each frame of the newest window.
+
+        The class and the PSNR of the clip are those of its windows so far; for the last window,
+        they are those of the summary.
+        """
+        summary, frames = self.summary(), self._frames[-1]
+        predicted = audio = ''
+        if summary.scores is not None:
+            best = int(summary.scores.argmax())
+            name = classes[best] if best < len(classes) else f'class {best}'
+            predicted = f'predicted {name} {summary.scores[best]:.0%}'
+        if summary.audio_psnr is not None:
+            audio = f'audio, clip so far {summary.audio_psnr:.1f} dB'
+        video = [''] * frames
+        if summary.video_psnr is not None:
+            video = [
+                f'frame {frame:.1f}, clip so far {summary.video_psnr:.1f} dB'
+                for frame in quality.psnr(np.asarray(self._video_errors[-1]))
+            ]
+        return [(predicted, text, audio) for text in video]
 
     def summary(self) -> Summary:
         scores = np.average(self._scores, axis=0, weights=self._frames) if self._scores else None

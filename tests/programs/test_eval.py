@@ -63,7 +63,7 @@ def test_side_by_side_videos_play_in_stereo(evaluated):
     for video in videos:
         frames, sound, channels, height, width = play(video)
         assert frames == 2 * RATE and channels == 2 and sound == pytest.approx(2, abs=0.15)
-        assert (height, width) == (26 + 224, 2 * 224 + 4)
+        assert (height, width) == (26 + 224 + 26, 3 * 224 + 2 * 4)
     assert not list(out.glob('.*'))
 
 
