@@ -22,6 +22,7 @@ from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
 from perceiver_io.distributed.start import initialize_from_flags
 from perceiver_io.training import loop, start
+from perceiver_io.training.metric_writer import Extras
 from perceiver_io.training.run_lock import run_lock
 
 
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     initialize_from_flags()
     try:
         with run_lock(values.workdir), StopSignals() as stop:
-            loop.train(start.decide(values.config.to_dict(), values.workdir), values.workdir, stop)
+            begin = start.decide(values.config.to_dict(), values.workdir)
+            loop.train(begin, values.workdir, stop, Extras(values.histograms, values.wandb))
     except Stopped as stopped:
         print(f'{stopped}; to continue: {cli.command_line()}', file=sys.stderr)
         return 128 + signal.SIGINT if stopped.signal == signal.SIGINT else os.EX_OK
@@ -45,6 +47,8 @@ def define_flags() -> None:
         'config', None, 'Config: a path, or the name of a shipped one, such as demo.'
     )
     flags.DEFINE_string('workdir', None, 'Folder of the run; created if it does not exist.')
+    flags.DEFINE_bool('histograms', False, 'Histograms of the parameters at every evaluation.')
+    flags.DEFINE_bool('wandb', False, 'Writes all metrics to Weights & Biases too.')
     define_distributed_flags()
 
 

@@ -2,9 +2,9 @@
 
     python train.py --config=configs/small.py --workdir=DIR --config.data.path=FOLDER
 
-FOLDER holds media files and a labels.csv, `file,label[,split]`. The windows and positions are those
-of the paper at half the height and width, and the network has half its width. docs/benchmarks.md has
-time and memory of a step; the most memory is that of an evaluation.
+FOLDER holds media files and a labels.csv, `file,label[,split]`. The windows are those of the paper
+at half the height and width, and the network has half its channels. docs/benchmarks.md has the time
+and memory of a step.
 
 The keys are those of `kinetics700.py`. No value here is in the paper. This config has not been
 trained to the end: its results are not known.

@@ -19,21 +19,27 @@ from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment, TrainingConfig
-from perceiver_io.training.metric_writer import MetricWriter
-from perceiver_io.training.optimizer import make_optimizer
+from perceiver_io.training.metric_writer import NO_EXTRAS, Extras, MetricWriter
+from perceiver_io.training.optimizer import make_optimizer, make_schedule
 from perceiver_io.training.progress import TrainingLog
 from perceiver_io.training.start import Start, begin, first_state
 from perceiver_io.training.steps import TrainState, init_state, make_train_step
 from perceiver_io.training.validation import Validation
 
 
-def train(start: Start, workdir: str | os.PathLike, stop: StopSignals | None = None) -> None:
+def train(
+    start: Start,
+    workdir: str | os.PathLike,
+    stop: StopSignals | None = None,
+    extras: Extras = NO_EXTRAS,
+) -> None:
     """Trains to the last step, and saves.
 
     Args:
         start: how the run starts.
         workdir: the folder of the run.
         stop: when to stop before the last step; None for never.
+        extras: what to write besides the usual.
 
     Raises:
         Stopped: a signal came; the state is saved.
@@ -66,10 +72,12 @@ def train(start: Start, workdir: str | os.PathLike, stop: StopSignals | None = N
         fresh = init_state(model, optimizer, config.seed, mesh)
         state = first_state(start, taken, fresh, checkpoints)
         first = int(state.step)
-        writer = stack.enter_context(
-            contextlib.closing(MetricWriter(workdir, enabled=jax.process_index() == 0))
-        )
-        log = stack.enter_context(contextlib.closing(TrainingLog(writer, config, first)))
+        writer = MetricWriter(())
+        if jax.process_index() == 0:
+            writer = MetricWriter.open(workdir, experiment.to_json(), extras)
+        stack.enter_context(contextlib.closing(writer))
+        schedule = make_schedule(experiment.optimizer, config.steps)
+        log = stack.enter_context(contextlib.closing(TrainingLog(writer, config, first, schedule)))
         validate = Validation(experiment, model, mesh, held_out, writer, log, stop)
         batches = stack.enter_context(contextlib.closing(train_batches(experiment, clips, first)))
         if start.goes_on:

@@ -1,48 +1,151 @@
-"""Writes the metrics, images and audio of a run: TensorBoard files and `metrics.jsonl`."""
+"""Writes the metrics, images and audio of a run: TensorBoard files, `metrics.jsonl`, and W&B."""
 
+import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from tensorboardX import SummaryWriter
 
 
-class MetricWriter:
-    """Writes on one process of a run, and does nothing on the others."""
+@dataclasses.dataclass(frozen=True)
+class Extras:
+    """What a run writes on request.
 
-    def __init__(self, workdir: str | os.PathLike, enabled: bool = True) -> None:
-        self._summary: SummaryWriter | None = None
-        self._lines: TextIO | None = None
-        if enabled:
-            workdir = pathlib.Path(workdir)
-            self._summary = SummaryWriter(str(workdir / 'tensorboard'))
-            self._lines = open(workdir / 'metrics.jsonl', 'a')
+    Attributes:
+        histograms: of the parameters, at every evaluation.
+        wandb: everything to Weights & Biases too, see `wandb_sink`.
+    """
+
+    histograms: bool = False
+    wandb: bool = False
+
+
+NO_EXTRAS = Extras()
+
+
+class Sink(Protocol):
+    """A place for what a run writes."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None: ...
+
+    def audio(self, step: int, name: str, audio: np.ndarray, sample_rate: int) -> None: ...
+
+    def histogram(self, step: int, name: str, values: np.ndarray) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MetricWriter:
+    """Writes to all sinks; without any, it does nothing.
+
+    Args:
+        sinks: where to; () on all processes of a run but the first.
+        histograms: whether they are wanted.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], histograms: bool = False) -> None:
+        self._sinks = sinks
+        self.wants_histograms = histograms and bool(sinks)
+
+    @classmethod
+    def open(
+        cls, workdir: str | os.PathLike, config: str, extras: Extras = NO_EXTRAS
+    ) -> 'MetricWriter':
+        """For the first process of a run.
+
+        Args:
+            workdir: of the run.
+            config: of the run, as JSON; shown as text.
+            extras: what is wanted besides.
+
+        Raises:
+            UserError: Weights & Biases is asked for, and not installed or not reachable.
+        """
+        workdir = pathlib.Path(workdir)
+        sinks: list[Sink] = []
+        if extras.wandb:  # first, since it can fail
+            from perceiver_io.training.wandb_sink import WandbSink
+
+            sinks.append(WandbSink(workdir, json.loads(config)))
+        sinks += [TensorBoardSink(workdir / 'tensorboard', config), JsonSink(workdir)]
+        return cls(sinks, extras.histograms)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         """Scalars under `prefix`, 'train' or 'eval'."""
-        if self._summary is None or self._lines is None:
-            return
-        for name, value in values.items():
-            self._summary.add_scalar(f'{prefix}/{name}', float(value), step)
         named = {f'{prefix}/{name}': float(value) for name, value in values.items()}
-        self._lines.write(json.dumps({'step': step} | named) + '\n')
-        self._lines.flush()
+        for sink in self._sinks:
+            sink.scalars(step, named)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """An image, uint8 [h, w, 3]."""
-        if self._summary is not None:
-            self._summary.add_image(name, image, step, dataformats='HWC')
+        for sink in self._sinks:
+            sink.image(step, name, image)
 
     def audio(self, step: int, name: str, audio: np.ndarray, sample_rate: int) -> None:
-        """Audio, float [s, 1] in [-1, 1]."""
-        if self._summary is not None:
-            self._summary.add_audio(name, audio.clip(-1, 1), step, sample_rate)
+        """Audio, float [s, 1] in [-1, 1]; what is outside is clipped."""
+        for sink in self._sinks:
+            sink.audio(step, name, audio.clip(-1, 1), sample_rate)
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """A histogram of the values of each array."""
+        for name, values in arrays.items():
+            for sink in self._sinks:
+                sink.histogram(step, name, values)
 
     def close(self) -> None:
-        if self._summary is not None:
-            self._summary.close()
-        if self._lines is not None:
-            self._lines.close()
+        for sink in self._sinks:
+            sink.close()
+
+
+class TensorBoardSink:
+    """Event files for `tensorboard --logdir`, with the config as text."""
+
+    def __init__(self, folder: pathlib.Path, config: str) -> None:
+        self._summary = SummaryWriter(str(folder))
+        indented = ''.join(f'    {line}\n' for line in config.splitlines())  # code in Markdown
+        self._summary.add_text('config', indented)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._summary.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        self._summary.add_image(name, image, step, dataformats='HWC')
+
+    def audio(self, step: int, name: str, audio: np.ndarray, sample_rate: int) -> None:
+        self._summary.add_audio(name, audio, step, sample_rate)
+
+    def histogram(self, step: int, name: str, values: np.ndarray) -> None:
+        self._summary.add_histogram(name, values, step)
+
+    def close(self) -> None:
+        self._summary.close()
+
+
+class JsonSink:
+    """`metrics.jsonl`: a line of scalars for each entry."""
+
+    def __init__(self, workdir: pathlib.Path) -> None:
+        self._lines = open(workdir / 'metrics.jsonl', 'a')
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._lines.write(json.dumps({'step': step, **values}) + '\n')
+        self._lines.flush()
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        pass
+
+    def audio(self, step: int, name: str, audio: np.ndarray, sample_rate: int) -> None:
+        pass
+
+    def histogram(self, step: int, name: str, values: np.ndarray) -> None:
+        pass
+
+    def close(self) -> None:
+        self._lines.close()

@@ -45,6 +45,7 @@ class TrainingLog:
         writer: for the metrics of every `log_every`-th step.
         config: of the loop.
         first_step: done before this start of the run.
+        schedule: the learning rate of an update, counted from 0.
         clock: gives the time in seconds, also in other threads.
     """
 
@@ -53,6 +54,7 @@ class TrainingLog:
         writer: Writer,
         config: TrainingConfig,
         first_step: int,
+        schedule: Callable[[int], float | jax.Array],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
@@ -61,6 +63,7 @@ class TrainingLog:
         self._log_every = config.log_every
         self._pending: Pending | None = None
         self._failed: set[str] = set()
+        self._schedule = schedule
         self._clock = clock
         self._since: tuple[float, int] | None = None  # (when it ended, step) of the last line
         self._fetcher = futures.ThreadPoolExecutor(1)  # is there when a step ends, to note the time
@@ -133,7 +136,8 @@ class TrainingLog:
         self._bar.set_postfix_str(_line(metrics | speed), refresh=False)
         self._bar.update(step - self._bar.n)
         if step % self._log_every == 0 or step == self._steps:
-            self._writer.scalars(step, metrics | speed, 'train')
+            rate = {'learning_rate': float(self._schedule(step - 1))}
+            self._writer.scalars(step, metrics | rate | speed, 'train')
             self._sums += self._starved, seconds
             self._since, self._starved = (ended, step), 0.0
             self._say_bottleneck()

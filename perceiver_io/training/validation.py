@@ -63,6 +63,13 @@ class Validation:
             return self._stop.checking(batches)
 
         result = self._evaluate(params, show=show, progress=progress)
+        if self._writer.wants_histograms:
+            leaves = {
+                f'{module}/{name}': np.asarray(leaf)
+                for module, leaves in params.items()
+                for name, leaf in leaves.items()
+            }
+            self._writer.histograms(step, leaves)
         self._log.failures(result.skipped)
         self._writer.scalars(step, dict(result.scalars()), 'eval')
         self._log.say(

@@ -52,7 +52,7 @@ def run(monkeypatch, capsys):
     def run(read_seconds, steps=12, flush_at=()):
         writer, clock = Writer(), Clock()
         config = TrainingConfig(steps=steps, batch_size=2, log_every=4)
-        log = TrainingLog(writer, config, first_step=0, clock=clock)
+        log = TrainingLog(writer, config, 0, lambda update: 0.1 * update, clock)
         last = Step(clock, 0.0)
         for step in range(1, steps + 1):
             with log.waiting():
@@ -65,6 +65,7 @@ def run(monkeypatch, capsys):
                 clock.wait_until(last.done_at + 0.3)  # an evaluation
         log.flush()
         log.close()
+        run.rates = [values['learning_rate'] for _, values in writer.written]
         run.speeds = [values['examples_per_second'] for _, values in writer.written]
         waits = [values['data_wait'] for _, values in writer.written if 'data_wait' in values]
         return waits, capsys.readouterr().err
@@ -76,6 +77,7 @@ def test_reading_that_keeps_up_is_no_waiting(run):
     waits, shown = run(STEP / 3)
     assert waits == [0.0] * 3
     assert 'waiting for data' in shown and 'bottleneck' not in shown
+    assert run.rates == pytest.approx([0.3, 0.7, 1.1])  # of updates 3, 7 and 11, from 0
 
 
 def test_the_share_is_what_reading_takes_beyond_a_step(run):

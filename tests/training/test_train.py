@@ -15,6 +15,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from helpers.event_files import events
 from helpers.tiny import TINY_DEMO
 
 import perceiver_io
@@ -41,6 +42,7 @@ def command(workdir, cache, **overrides) -> list[str]:
         str(ROOT / 'train.py'),
         f'--config={ROOT}/configs/demo.py',
         f'--workdir={workdir}',
+        '--histograms',
         *[f'--config.{name}={value}' for name, value in keys.items()],
     ]
 
@@ -73,7 +75,13 @@ def test_a_run_leaves_what_it_promises(finished):
     assert all(line['eval/clips'] == 6 for line in evaluations)
     waits = [line['train/data_wait'] for line in lines if 'train/data_wait' in line]
     assert waits and 0 <= min(waits) <= max(waits) <= 1
-    assert list((finished / 'tensorboard').iterdir())
+    rates = [line['train/learning_rate'] for line in lines if 'train/learning_rate' in line]
+    assert 0 < rates[-1] < rates[0] == pytest.approx(2e-3)  # the end of the cosine, and the peak
+    shown = events(finished / 'tensorboard')
+    for tag in ('reconstruction', 'reconstruction_2', 'reconstruction_3', 'original_2'):
+        assert {step for step, _ in shown[tag]} == {12, 24}, tag
+    parameters = perceiver_io.load(finished)[1]
+    assert {f'{module}/{name}' for module in parameters for name in parameters[module]} <= {*shown}
     steps = {int(path.name) for path in (finished / 'checkpoints').iterdir() if path.name.isdigit()}
     assert {20, 24} <= steps and len(steps) <= 3  # the newest two, and the best
     assert json.loads((finished / 'classes.json').read_text())[0] == 'circle'
