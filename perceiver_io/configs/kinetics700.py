@@ -54,6 +54,20 @@ def get_config() -> ConfigDict:
     config.model.remat = False  # [choice]
     config.model.decode_memory = 0  # [choice] bytes; 0: a default by backend
     config.model.dtype = 'float32'  # [choice] the code says nothing; 'bfloat16' is faster
+    config.model.initialization = 'original'  # [code] or 'placed', not in the paper
+
+    # [not in the paper] Of model.initialization='placed', and without effect on 'original'.
+    config.initialization = ConfigDict()
+    config.initialization.audio_share = 0.25
+    config.initialization.video_grid = placeholder(tuple)  # solved for
+    config.initialization.alternate_time = False
+    config.initialization.spread = 1.0
+    config.initialization.tokens_per_latent = 1.0
+    config.initialization.audio_tokens_per_latent = 1.0
+    config.initialization.latents_per_query = 2.0
+    config.initialization.self_attends = 0.3
+    config.initialization.readouts = 0.1
+    config.initialization.video_mean = 0.45  # of the training pixels
 
     config.data = ConfigDict()
     config.data.source = 'tfds'  # [choice]
@@ -92,6 +106,7 @@ def get_config() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.name = 'lamb'  # [choice] LAMB elsewhere in the paper
     config.optimizer.learning_rate = 1e-3  # [paper]
+    config.optimizer.adam_learning_rate = 0.0  # [not in the paper] for name='muon'; 0: the same
     config.optimizer.warmup = 0.0  # [choice] elsewhere 1,000 steps (language) or 200 (GLUE)
     config.optimizer.flat = 0.5  # [choice] flat, then a cosine, as for ImageNet
     config.optimizer.b1 = 0.9  # [choice]

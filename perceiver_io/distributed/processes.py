@@ -1,5 +1,7 @@
 """What the processes of one computation tell each other, apart from arrays on the mesh."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -20,6 +22,16 @@ def from_first(text: str) -> str:
     return (
         np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().decode()
     )
+
+
+def arrays_from_first(tree: Any) -> Any:
+    """A tree of arrays of the first process, on all processes; every one of them must call this.
+
+    For what is computed in numpy, whose rounding depends on the processor.
+    """
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
 def barrier(name: str) -> None:

@@ -49,11 +49,12 @@ class Autoencoder:
         )
 
     def init(self, rng: jax.Array) -> hk.Params:
-        """Fresh parameters, drawn as the original draws them."""
+        """Fresh parameters, drawn as the original draws them, whatever `initialization` says."""
         # Whatever does not change the parameters takes one value, so that compilations are shared.
         network = {name: getattr(NetworkConfig, name) for name in ('dropout', 'attention_dropout')}
         compute = dataclasses.asdict(ComputeConfig(attention='plain', decode_memory=2**30))
-        return _init(dataclasses.replace(self.config, **network, **compute), rng)
+        config = dataclasses.replace(self.config, **network, **compute, initialization='original')
+        return _init(config, rng)
 
     def in_float32(self) -> 'Autoencoder':
         """The same model with all activations in float32."""

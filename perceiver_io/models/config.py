@@ -4,12 +4,13 @@ import dataclasses
 import math
 from typing import Literal
 
-from perceiver_io.core.config_values import check_fields
+from perceiver_io.core.config_values import as_type, check_fields
 from perceiver_io.core.errors import UserError
 from perceiver_io.network.config import ComputeConfig, NetworkConfig
 from perceiver_io.network.position_encoding import FourierPositionEncoding
 
 MODALITIES = ('video', 'audio', 'label')
+Initialization = Literal['original', 'placed']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,9 +151,17 @@ class AutoencoderConfig(ComputeConfig, NetworkConfig, ModalitiesConfig):
 
     The defaults are the released model with a compression of 88x. An instance can be passed to
     whatever expects one of the parts.
+
+    Attributes:
+        initialization: the initial values of a training from scratch: the original code's, or those
+            of `perceiver_io.training.initialization` (not in the paper). Nothing else depends on
+            it: a trained model only says how it began.
     """
 
+    initialization: Initialization = 'original'
+
     def __post_init__(self) -> None:
+        as_type(self.initialization, Initialization, 'initialization')
         ModalitiesConfig.__post_init__(self)
         NetworkConfig.__post_init__(self)
         ComputeConfig.__post_init__(self)

@@ -15,6 +15,8 @@ from perceiver_io.data.config import DataConfig
 from perceiver_io.distributed.sharding import MeshConfig
 from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.models.config import AutoencoderConfig
+from perceiver_io.training.initialization.placement import Placement
+from perceiver_io.training.initialization.places import check_placement
 from perceiver_io.training.optimizer import OptimizerConfig
 from perceiver_io.training.steps import SamplingConfig
 
@@ -71,6 +73,7 @@ class Experiment:
     Attributes:
         init_from: the checkpoint whose parameters the run takes over, see `training.start`; '' for
             none.
+        initialization: knobs of the placed start, with `model.initialization='placed'`.
     """
 
     init_from: str = ''
@@ -78,6 +81,7 @@ class Experiment:
     data: DataConfig = DataConfig()
     sampling: SamplingConfig = SamplingConfig()
     loss: LossWeights = LossWeights()
+    initialization: Placement = Placement()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     mesh: MeshConfig = MeshConfig()
@@ -88,6 +92,8 @@ class Experiment:
                 f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '
                 'checkpoint: set --config.init_from, or head_first to 0'
             )
+        if self.model.initialization == 'placed' and not self.init_from:
+            check_placement(self.model, self.initialization)
 
     @property
     def clip_spec(self) -> ClipSpec:

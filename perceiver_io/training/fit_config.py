@@ -43,8 +43,9 @@ def fit_config(
     """The config for a model that takes over the parameters of `source`.
 
     Args:
-        wanted: keys of `AutoencoderConfig`; those that are None or absent are as in the source. The
-            paddings are raised until tokens and queries have the source's widths.
+        wanted: keys of `AutoencoderConfig`; those that are None or absent are as in the source, and
+            so is `initialization`. The paddings are raised until tokens and queries have the
+            source's widths.
         source: the config of the other model.
         name: what errors call it.
 
@@ -54,7 +55,10 @@ def fit_config(
     Raises:
         UserError: a key contradicts the source, or tokens or queries would have to be wider.
     """
-    given = {key: value for key, value in wanted.items() if value is not None}
+    # How the parameters were initialized is a fact about the source.
+    given = {
+        key: value for key, value in wanted.items() if value is not None and key != 'initialization'
+    }
     absent = [modality for modality in _OF_MODALITY if modality not in source.modalities]
     free = (*_FREE, *(key for modality in absent for key in _OF_MODALITY[modality]))
     _check_others_are_equal(given, source, {*free, *_PADDINGS}, name)

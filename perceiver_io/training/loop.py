@@ -69,7 +69,7 @@ def train(
         checkpoints = stack.enter_context(
             contextlib.closing(CheckpointStore(workdir, keep=config.keep))
         )
-        fresh = init_state(model, optimizer, config.seed, mesh)
+        fresh = init_state(model, optimizer, config.seed, mesh, start.placement)
         state = first_state(start, taken, fresh, checkpoints)
         first = int(state.step)
         writer = MetricWriter(())

@@ -17,6 +17,7 @@ from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.fit_config import fit_config
+from perceiver_io.training.initialization.placement import Placement
 from perceiver_io.training.steps import TrainState
 from perceiver_io.training.take_over import TakeOver
 
@@ -36,6 +37,13 @@ class Start:
     goes_on: bool = False
     source: Checkpoint | None = None
 
+    @property
+    def placement(self) -> Placement | None:
+        """Of the placed start; None if the run does not start from it."""
+        is_fresh = not self.goes_on and self.source is None
+        is_placed = self.experiment.model.initialization == 'placed'
+        return self.experiment.initialization if is_fresh and is_placed else None
+
 
 def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
     """How a run starts. The first of these that applies:
@@ -45,7 +53,7 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
        checkpoint named by `init_from` is not read, and may be gone.
     2. `init_from` is set: the run takes over the parameters of that checkpoint, at step 0. What the
        config leaves open is as in the checkpoint.
-    3. Otherwise the parameters are drawn from `training.seed`.
+    3. Otherwise the parameters are drawn from `training.seed`, as `model.initialization` says.
 
     A config leaves open what is None: with `init_from` keys of `model` and `data.frame_rate`, and
     in any case `model.classes`, which is then the number of classes of the clips.

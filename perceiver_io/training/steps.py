@@ -12,8 +12,10 @@ from jax.sharding import Mesh
 
 from perceiver_io.core.clip import Clip, Output, to_float
 from perceiver_io.core.errors import UserError
+from perceiver_io.distributed.processes import arrays_from_first
 from perceiver_io.distributed.sharding import (
     clip_sharding,
+    put_like,
     replicated,
     split_batch,
     state_sharding,
@@ -22,6 +24,8 @@ from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights, loss_terms, weighted_total
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.modalities import patch_audio
+from perceiver_io.training.initialization.placed import placed_parameters
+from perceiver_io.training.initialization.placement import Placement
 
 Metrics = dict[str, jax.Array]  # scalars by name
 Sums = tuple[hk.Params, Metrics]  # gradients and metrics
@@ -85,15 +89,34 @@ def stream(seed: int, name: str, step: jax.Array | int) -> jax.Array:
 
 
 def init_state(
-    model: Autoencoder, optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+    model: Autoencoder,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    mesh: Mesh,
+    placement: Placement | None = None,
 ) -> TrainState:
-    """A fresh state, computed where it will be placed."""
+    """A fresh state, computed where it will be placed.
+
+    Args:
+        model: the model.
+        optimizer: its optimizer.
+        seed: of the parameters.
+        mesh: of the devices.
+        placement: of the placed start (not in the paper), which replaces some of the parameters;
+            None for the original's initial values.
+    """
 
     def init() -> TrainState:
         params = model.init(stream(seed, 'init', 0))
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=state_sharding(mesh))()
+    state = jax.jit(init, out_shardings=state_sharding(mesh))()
+    if placement is None:
+        return state
+    placed = placed_parameters(jax.device_get(state.params), model.config, placement, seed)
+    params = jax.tree.map(put_like, arrays_from_first(placed), state.params)
+    moments = jax.jit(optimizer.init, out_shardings=state_sharding(mesh))(params)
+    return TrainState(state.step, params, moments)
 
 
 def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig) -> LossFunction:

@@ -5,8 +5,10 @@ import numpy as np
 from perceiver_io.core.clip import Clip
 from perceiver_io.models.config import AutoencoderConfig
 
-# configs/demo.py in small, as flags of train.py.
+# configs/demo.py in small, as flags of train.py, with the placed start and Muon.
 TINY_DEMO = {
+    'model.initialization': 'placed',
+    'optimizer.name': 'muon',
     'model.frames': 4,
     'model.height': 16,
     'model.width': 16,

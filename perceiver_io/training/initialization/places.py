@@ -1,0 +1,181 @@
+"""Where each latent is placed, and the features that stand for a place.
+
+A place is a point of [-1, 1] for each axis of a modality: (t, y, x) of the video, the time of the
+audio. Patches, pixels and latents are at the centres of equal cells.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from perceiver_io.core.errors import UserError
+from perceiver_io.models.config import AutoencoderConfig
+from perceiver_io.models.modalities import PARAMETER_NAMES
+from perceiver_io.training.initialization.placement import Placement
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """The places of a modality's latents.
+
+    Attributes:
+        points: [n, axes].
+        counts: how many different places the latents have along each axis.
+    """
+
+    points: np.ndarray
+    counts: tuple[int, ...]
+
+
+def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, Places]:
+    """The places of all latents, by modality, in the order of the latents.
+
+    The video gets a grid of as many latents as `audio_share` leaves; the audio gets the others, at
+    equal distances. Without audio, latents that do not fill the video's grid get smaller grids of
+    their own. The label gets none: its token has no place, and all latents read it.
+
+    Raises:
+        UserError: `video_grid` does not fit the number of latents.
+    """
+    n, both = config.latents, {'video', 'audio'} <= set(config.modalities)
+    places = {}
+    if 'video' in config.modalities:
+        audio = max(1, round(placement.audio_share * n)) if both and n > 1 else 0
+        shape = config.video_token_shape
+        grid = placement.video_grid or best_grid(n - audio, shape)
+        if math.prod(grid) > n - min(audio, 1):
+            rest = ' and leave some for the audio' if both else ''
+            raise UserError(
+                f'initialization.video_grid={grid} is {math.prod(grid)} latents: it must fit into '
+                f'the {n} of the model{rest}'
+            )
+        points = grid_places(grid)
+        if placement.alternate_time:
+            points, grid = alternate_in_time(points, grid), (2 * grid[0], *grid[1:])
+        while not both and len(points) < n:
+            points = np.concatenate([points, grid_places(best_grid(n - len(points), shape))])
+        places['video'] = Places(points, grid)
+        n -= len(points)
+    if 'audio' in config.modalities and n:
+        places['audio'] = Places(grid_places((n,)), (n,))
+    return {name: places[name] for name in PARAMETER_NAMES if name in places}
+
+
+def best_grid(count: int, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The grid of at most `count` latents whose distances, in tokens, are the most equal.
+
+    Minimizes log(largest distance / smallest distance) + 2 log(count / latents of the grid). No
+    axis gets more latents than it has tokens (`shape`).
+    """
+
+    def cost(grid: tuple[int, int, int]) -> float:
+        distances = np.log(np.array(shape) / grid)
+        return float(np.ptp(distances)) + 2 * math.log(count / math.prod(grid))
+
+    grids = [
+        (t, y, min(shape[2], count // (t * y)))
+        for t in range(1, min(count, shape[0]) + 1)
+        for y in range(1, min(count // t, shape[1]) + 1)
+    ]
+    return min(grids, key=cost)
+
+
+def grid_places(counts: Sequence[int]) -> np.ndarray:
+    """[n, axes]: the centres of equal cells of [-1, 1] along each axis, row-major."""
+    centres = [(2 * np.arange(count) + 1) / count - 1 for count in counts]
+    return np.stack(np.meshgrid(*centres, indexing='ij'), axis=-1).reshape(-1, len(counts))
+
+
+def alternate_in_time(points: np.ndarray, grid: tuple[int, int, int]) -> np.ndarray:
+    """Moves the places [n, 3] of a grid by a quarter of a cell back or forth in t, alternately."""
+    _, y, x = np.unravel_index(np.arange(len(points)), grid)
+    offset = np.where((y + x) % 2, 0.5, -0.5) / grid[0]
+    return points + np.stack([offset, 0 * offset, 0 * offset], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """F: places [m, axes] to features [m, r], with <F(p), F(p')> close to a kernel.
+
+    The kernel is a sum over the axes of exp(-(p - p')^2 / (2 sigma^2)). The features of an axis are
+    made from the eigenvectors of the kernel between the latents' coordinates (Nystroem's method).
+
+    Attributes:
+        counts: latents along each axis; an axis with one has no features.
+        spread: sigma, in distances of neighbouring latents.
+        rotation: [r', r], applied to these features; None for none.
+    """
+
+    counts: tuple[int, ...]
+    spread: float
+    rotation: np.ndarray | None = None
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        parts = []
+        for axis, count in enumerate(self.counts):
+            if count > 1:
+                centres, sigma = grid_places((count,))[:, 0], 2 * self.spread / count
+                values, vectors = np.linalg.eigh(kernel(centres, centres, sigma))
+                kept = values > 1e-3 * values[-1]
+                basis = vectors[:, kept] / np.sqrt(values[kept])
+                parts.append(kernel(points[:, axis], centres, sigma) @ basis)
+        features = np.concatenate(parts or [np.ones((len(points), 1))], axis=1)
+        return features if self.rotation is None else features @ self.rotation
+
+    def reduced(self, points: np.ndarray, rank: int) -> 'Features':
+        """The `rank` principal directions of the features at `points`."""
+        rotation = np.linalg.svd(self(points), full_matrices=False)[2][:rank].T
+        return dataclasses.replace(self, rotation=rotation)
+
+
+def kernel(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
+    """[i] and [j] to exp(-(x - y)^2 / (2 sigma^2)) [i, j]."""
+    return np.exp(-np.square((x[:, None] - y) / sigma) / 2)
+
+
+def make_features(
+    config: AutoencoderConfig, places: Mapping[str, Places], spread: float
+) -> dict[str, Features]:
+    """The features F of each modality; together at most as many as `feature_room`."""
+    room = feature_room(config, places)
+    features = {name: Features(place.counts, spread) for name, place in places.items()}
+    ranks = {name: f(places[name].points).shape[1] for name, f in features.items()}
+    total = sum(ranks.values())
+    if total <= room:
+        return features
+    # One for each, and shares of the rest.
+    shares = {
+        name: 1 + (rank - 1) * (room - len(ranks)) // (total - len(ranks))
+        for name, rank in ranks.items()
+    }
+    return {name: f.reduced(places[name].points, shares[name]) for name, f in features.items()}
+
+
+def feature_room(config: AutoencoderConfig, places: Mapping[str, Places]) -> int:
+    """How many features fit into the latents and into one head of both cross-attentions.
+
+    The constant of each modality, see `placed`, is not counted.
+
+    Raises:
+        UserError: there is no room for one feature and the constant of each modality.
+    """
+    room = min(
+        config.latent_channels - 1,  # less the mean, which the layer norm removes
+        config.token_channels // config.cross_attention_heads,
+        config.latent_channels // config.decoder_heads,
+    )
+    if room < 2 * len(places):
+        raise UserError(
+            f"initialization='placed' needs {2 * len(places)} channels or more in each head of the "
+            f'cross-attentions, and here they have {room}: raise latent_channels='
+            f'{config.latent_channels}, or lower cross_attention_heads='
+            f'{config.cross_attention_heads} or decoder_heads={config.decoder_heads}'
+        )
+    return room - len(places)
+
+
+def check_placement(config: AutoencoderConfig, placement: Placement) -> None:
+    """Raises UserError if the placed start cannot be made for this model."""
+    feature_room(config, latent_places(config, placement))
