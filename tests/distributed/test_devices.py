@@ -13,7 +13,7 @@ PATHS = os.pathsep.join(sys.path)
 def on_eight_devices(code: str) -> str:
     """Runs Python code with eight devices and returns what it printed."""
     environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8',
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': PATHS,
     }

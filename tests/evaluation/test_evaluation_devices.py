@@ -36,7 +36,7 @@ def evaluate(run: pathlib.Path, out: pathlib.Path, processes: int, devices: int)
         port.bind(('localhost', 0))
         address = f'localhost:{port.getsockname()[1]}'
     environment = os.environ | {
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(sys.path),
     }

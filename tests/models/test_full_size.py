@@ -91,7 +91,7 @@ def test_configs_have_every_key(name):
 
 
 def test_demo_is_a_smaller_model_of_the_same_kind():
-    demo = experiment_of('demo')
+    demo = experiment_of('demo', **{'model.classes': 6})
     params = jax.eval_shape(Autoencoder(demo.model).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) < 2_000_000
     assert demo.model.modalities == ('video', 'audio', 'label')

@@ -18,7 +18,11 @@ FILES = sorted(FOLDER.glob('*.npz'))
 @pytest.fixture(
     scope='module',
     params=[
-        pytest.param((path, attention), id=f'{path.stem}-{attention}')
+        pytest.param(
+            (path, attention),
+            id=f'{path.stem}-{attention}',
+            marks=[pytest.mark.slow] if (attention, path.stem[:4]) == ('plain', 'full') else [],
+        )
         for path in FILES
         for attention in ('plain', 'exact')
     ],

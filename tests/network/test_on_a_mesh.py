@@ -48,7 +48,7 @@ def test_a_mesh_changes_nothing():
         print('largest gather', max(gathered, default=0), 'of', values)
     """)
     environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8',
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(sys.path),
     }

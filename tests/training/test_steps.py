@@ -42,7 +42,13 @@ def train(config, clip, count, *, optimizer=None, accumulate=1):
 
 
 @pytest.mark.parametrize(
-    'modalities', [('video', 'audio', 'label'), ('video',), ('audio',), ('video', 'label')]
+    'modalities',
+    [
+        ('video', 'audio', 'label'),
+        ('video',),
+        pytest.param(('audio',), marks=pytest.mark.slow),
+        pytest.param(('video', 'label'), marks=pytest.mark.slow),
+    ],
 )
 def test_every_loss_falls(modalities):
     config = AutoencoderConfig(**TINY, modalities=modalities)
@@ -56,25 +62,25 @@ def test_every_loss_falls(modalities):
 
 
 def test_bfloat16_trains_with_float32_parameters():
-    config = AutoencoderConfig(**TINY, dtype='bfloat16')
+    config = AutoencoderConfig(**TINY, modalities=('video', 'label'), dtype='bfloat16')
     state, history = train(config, random_clip(config, 2), 60)
     assert history[-1]['loss'] < 0.9 * history[0]['loss']
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype('float32')}
 
 
 def test_accumulation_is_the_same_update():
-    config = AutoencoderConfig(**TINY)
+    config = AutoencoderConfig(**TINY, modalities=('video', 'label'))
     clip = random_clip(config, 4)
-    before, _ = train(config, clip, 0)
+    before = Autoencoder(config).init(steps.stream(0, 'init', 0))
     whole, _ = train(config, clip, 2, optimizer=optax.sgd(0.1))
     parts, _ = train(config, clip, 2, optimizer=optax.sgd(0.1), accumulate=2)
     chex.assert_trees_all_close(whole.params, parts.params, atol=2e-6)
-    moved = jax.tree.map(lambda one, two: float(abs(one - two).max()), before.params, whole.params)
+    moved = jax.tree.map(lambda one, two: float(abs(one - two).max()), before, whole.params)
     assert max(jax.tree.leaves(moved)) > 1e-3
 
 
 def test_all_labels_hidden_or_none():
-    config = AutoencoderConfig(**TINY)
+    config = AutoencoderConfig(**TINY, modalities=('video', 'label'))
     model = Autoencoder(config)
     params = model.init(jax.random.key(0))
     clip = random_clip(config, 4)

@@ -155,7 +155,12 @@ def checkpoint_steps(workdir) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    'number, status', [(signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGINT, 130)]
+    'number, status',
+    [
+        (signal.SIGTERM, 0),
+        pytest.param(signal.SIGUSR1, 0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_saves_and_the_run_continues_bit_for_bit(
     finished, tmp_path, cache, number, status
