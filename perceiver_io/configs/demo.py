@@ -3,7 +3,7 @@
     python train.py --config=configs/demo.py --workdir=runs/demo
 
 The paper's setting, shrunk: a shape moves and hums, six classes, 0.16 s of 48 x 48 pixels and
-sound.
+audio.
 """
 
 from ml_collections import ConfigDict

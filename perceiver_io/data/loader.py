@@ -9,6 +9,7 @@ batches.
 import atexit
 import contextlib
 import functools
+import gc
 import weakref
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -222,6 +223,8 @@ def _batches(examples: grain.MapDataset, size: int, workers: int, threads: int) 
 def _iterate(dataset: grain.IterDataset) -> Batches:
     with contextlib.closing(iter(dataset)) as iterator:
         yield from iterator
+    # At the end of the data, Grain leaves the last example in a cycle, and with it shared memory.
+    gc.collect()
 
 
 _running: weakref.WeakSet[Batches] = weakref.WeakSet()

@@ -82,7 +82,7 @@ class Validation:
         return result.summary
 
     def _show(self, step: int, suffix: str, window: ShownWindow) -> None:
-        """A clip beside its reconstruction, and both sounds."""
+        """A clip beside its reconstruction, and the audio of both."""
         original, reconstruction = _floats(window.original), _floats(window.reconstruction)
         if original.video is not None:
             frames = side_by_side.strip(original.video, reconstruction.video)

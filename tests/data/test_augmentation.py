@@ -1,4 +1,4 @@
-"""Flips and colours, against hand-made pictures; the loader's part is in test_loader.py."""
+"""Flips and colours, against hand-made frames; the loader's part is in test_loader.py."""
 
 import numpy as np
 import pytest

@@ -122,7 +122,7 @@ def test_missing_audio(open_csv):
     assert [record.has_audio for record in open_csv(text).records] == [False, True]
     source = open_csv(text, missing_audio='skip')
     assert source.skipped == (('quiet.mp4', 'it has no audio'),)
-    # Where no audio is asked for, none is missed; where no video is, sound is all there is.
+    # Where no audio is asked for, none is missed; where no video is, audio is all there is.
     video_only = open_csv(text, spec=ClipSpec(frames=4, audio=False), missing_audio='skip')
     assert names(video_only) == ['quiet.mp4', 'a.mp4']
     audio_only = open_csv(text + 'sound.mp4,x,train\n', spec=ClipSpec(frames=4, video=False))

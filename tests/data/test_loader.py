@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import itertools
 import os
 import pathlib
@@ -115,6 +116,8 @@ def test_evaluation_does_not_depend_on_workers(source):
     assert_same(
         examples(evaluate(source, windows=2)), examples(evaluate(source, windows=2, workers=2))
     )
+    held = [one for one in gc.get_objects() if type(one).__name__ == 'SharedMemoryArray']
+    assert not held  # the memory that workers share is free again
 
 
 @pytest.mark.parametrize('first_step', [1, 3, 7])
@@ -184,7 +187,7 @@ def test_evaluation_has_every_window_once(source, process_count, windows):
         assert label == index == failed == -1
 
 
-def test_augmentation_changes_pictures_and_nothing_else(source):
+def test_augmentation_changes_video_and_nothing_else(source):
     plain = examples(train(source, 4))
     changed = examples(train(source, 4, augmentation=Augmentation(flip=True)))
     mirrored = 0
@@ -290,7 +293,7 @@ def test_a_script_needs_no_flags_and_no_clean_up(source, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
-def test_picture_or_sound_alone(source):
+def test_video_or_audio_alone(source):
     [batch] = train(source, 1, spec=dataclasses.replace(SPEC, audio=False))
     assert batch.clip.audio is None and batch.clip.video.any()
     for batch in evaluate(source, spec=dataclasses.replace(SPEC, video=False)):

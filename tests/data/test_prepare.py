@@ -111,7 +111,7 @@ def test_what_a_dataset_tells_without_its_media(tmp_path, contents, small_shards
     assert info.splits['train'].num_examples > 8 and len(info.splits['train'].shard_lengths) > 2
     assert info.features['label'].names == list(CLASSES)
     reasons = collections.Counter(clip.reason for clip in planted if clip.split == 'train')
-    del reasons[''], reasons['no sound']  # silent clips are kept unless one asks otherwise
+    del reasons[''], reasons['no audio']  # silent clips are kept unless one asks otherwise
     assert info.metadata['counts']['train']['rejects'] == reasons
     assert not index['has_audio'].all() or split != 'train'
     assert sorted(path.name for path in folder.parent.iterdir()) == ['1.0.0']
@@ -268,7 +268,7 @@ def test_other_settings_use_nothing_of_before(tmp_path, contents, small_shards, 
         with pytest.raises(TypeError):
             prepare('kinetics700_2020', source, tmp_path / 'data')
     folder = prepare('kinetics700_2020', source, tmp_path / 'data', missing_audio='skip')
-    assert 'no sound' in {reason for *_, reason in rejects(folder)}
+    assert 'no audio' in {reason for *_, reason in rejects(folder)}
 
 
 def test_two_at_once_are_refused(tmp_path, contents):

@@ -67,7 +67,7 @@ def test_shape_is_the_class(name, area):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_sound_follows_the_shape(seed):
+def test_audio_follows_the_shape(seed):
     """Height is loudness, left-right is pan, at the same instant."""
     video, audio = draw(seed, seed, size=64, seconds=2)
     mask = shape_mask(video)
@@ -116,7 +116,7 @@ def test_splits_and_clips_differ(folder):
     assert len({file.read_bytes() for file in files}) == 9
 
 
-def test_the_encoded_picture_is_the_drawn_one(folder):
+def test_the_encoded_video_is_the_drawn_one(folder):
     rng = np.random.default_rng([1, zlib.crc32(b'val'), 1])
     drawn, _ = rendered.render_clip(1, rng, size=32, seconds=0.6)
     with av.open(folder / 'val' / 'square_00001.mp4') as container:

@@ -27,7 +27,7 @@ def stored(tmp_path, source, **settings):
 
 
 def waves(count, height, width):
-    """Pictures of waves of light, which a codec keeps well."""
+    """Frames of waves of light, which a codec keeps well."""
     t, y, x = np.meshgrid(*map(np.arange, (count, height, width)), indexing='ij')
     wave = 127.5 + 100 * np.sin(0.03 * x + 0.05 * y + 0.2 * t)
     return list(np.repeat(wave[..., np.newaxis], 3, -1).astype(np.uint8))
@@ -66,7 +66,7 @@ def test_the_form(tmp_path, size, expected):
         assert option in result.media
 
 
-def test_the_picture_is_kept(tmp_path):
+def test_the_video_is_kept(tmp_path):
     source = make_media(tmp_path / 'source.mp4', frame_times(25, 1), images=waves(25, 120, 160))
     path, _ = stored(tmp_path, source)
     spec = ClipSpec(frames=25, height=120, width=160, audio=False)
@@ -92,8 +92,8 @@ UNEVEN = [fractions.Fraction(number * 40 + number % 3 * 10, 1000) for number in 
     ],
 )
 @pytest.mark.parametrize('ticks', [0, 240])
-def test_the_sound_stays_with_the_picture(tmp_path, times, sample_rate, late, ticks):
-    """A flash and a burst at about 1 s, in files that begin late or whose sound does: each is found
+def test_the_audio_stays_with_the_video(tmp_path, times, sample_rate, late, ticks):
+    """A flash and a burst at about 1 s, in files that begin late or whose audio does: each is found
     where it was, the flash in the first frame of 25 per second after it.
     """
     time_base = fractions.Fraction(1, 100) if times is UNEVEN else times[1]
@@ -119,7 +119,7 @@ def test_the_sound_stays_with_the_picture(tmp_path, times, sample_rate, late, ti
     assert 0.9 + burst_centre(sound) == pytest.approx(float(flash), abs=0.002)
 
 
-def test_a_window_sounds_as_in_a_decode_from_the_start(tmp_path):
+def test_the_audio_of_a_window_is_as_in_a_decode_from_the_start(tmp_path):
     """AAC's noise substitution, which is another noise after a seek, is not used."""
     noise = np.random.default_rng(0).normal(0, 0.1, 5 * 48_000)
     source = make_media(
@@ -143,7 +143,7 @@ def test_the_same_clip_gives_the_same_bytes(tmp_path):
     assert len({stored(tmp_path, source)[1].media for _ in range(5)}) == 1
 
 
-def test_an_upright_picture_with_square_pixels(tmp_path):
+def test_upright_frames_with_square_pixels(tmp_path):
     source = make_media(
         tmp_path / 'source.mp4',
         frame_times(25, 1),
@@ -220,7 +220,7 @@ def test_real_clips(shared_clips, tmp_path):
         '76UZQRJq028_181000_191000.mp4': 'not media',
         'Mpeg4.mp4': 'damaged',
         'corrupted.mp4': 'damaged',
-        'gs-16b-2c-44100hz.mp4': 'no picture',
+        'gs-16b-2c-44100hz.mp4': 'no video',
         'nasa_13013_rotated.mp4': 'short',
         'result.webm': 'empty',
         'test_non_zero_start.mp4': 'short',

@@ -121,7 +121,7 @@ def test_intervals_hold_the_results_and_need_two_clips():
     intervals = result.intervals()
     low, high = intervals['video_psnr']
     assert 0 <= low < result.summary['video_psnr'] < high <= 13.98
-    assert not {'audio_psnr', 'top_1'} & intervals.keys()  # one clip has sound, one a label
+    assert not {'audio_psnr', 'top_1'} & intervals.keys()  # one clip has audio, one a label
 
 
 def test_windows_to_show_are_kept_from_the_pass():

@@ -73,8 +73,8 @@ def make_contents(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path | None, 
     reasons = {
         'missing': (None, 'missing'),
         'short': (make('short.mp4', times(25, 0.4), samples=20_000), 'short'),
-        'silent': (silent, 'no sound'),
-        'sound only': (make('sound.mp4', None), 'no picture'),
+        'silent': (silent, 'no audio'),
+        'audio only': (make('sound.mp4', None), 'no video'),
     }
     data = good.read_bytes()
     front = _index_in_front(good, folder / 'front.mp4').read_bytes()

@@ -1,7 +1,7 @@
 """Makes media files of many kinds for tests, with PyAV alone: the project's writer makes one kind.
 
-The picture shows the number of its frame in binary, in eight upright bars (black 0, white 1, the
-lowest bit leftmost); the sound is silent but for one short tone burst.
+The video shows the number of its frame in binary, in eight upright bars (black 0, white 1, the
+lowest bit leftmost); the audio is silent but for one short tone burst.
 """
 
 import fractions
@@ -31,7 +31,7 @@ def draw_number(number: int) -> np.ndarray:
 
 
 def read_number(image: np.ndarray) -> int:
-    """The number in a picture of any size, [h, w, 3]."""
+    """The number in a frame of any size, [h, w, 3]."""
     bars = image.mean((0, 2)).reshape(BITS, -1).mean(1)
     return int(((bars > 127) << np.arange(BITS)).sum())
 
@@ -67,14 +67,14 @@ def make_media(
 
     Args:
         path: whose suffix says the container.
-        times: when each frame is shown; None for no picture.
+        times: when each frame is shown; None for no video.
         images: uint8 [h, w, 3] each; numbered ones by default.
         video_codec: FFmpeg's name of an encoder.
         key_interval: frames from one key frame to the next.
-        time_base: of the picture; from constant `times` by default.
+        time_base: of the video; from constant `times` by default.
         pixel_aspect: width by height of a pixel.
-        rotation: degrees to the left by which a player turns the picture.
-        sound: floats [s] or [channels, s], as stored; None for no sound.
+        rotation: degrees to the left by which a player turns the video.
+        sound: floats [s] or [channels, s], as stored; None for no audio.
         sample_rate: samples per second.
         audio_codec: FFmpeg's name of an encoder.
         sound_at: when the first sample is heard.
@@ -99,7 +99,7 @@ def make_media(
             sound = np.atleast_2d(sound)
             layout = {1: 'mono', 2: 'stereo', 6: '5.1'}[len(sound)]
             audio = container.add_stream(audio_codec, rate=sample_rate, layout=layout)
-        # Sound a second ahead of the picture, in turns, so that the muxer need not hold much back.
+        # Audio a second ahead of the video, in turns, so that the muxer need not hold much back.
         heard = 0
         for index, time in enumerate(times or []):
             if audio:

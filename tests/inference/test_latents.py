@@ -32,7 +32,7 @@ def run(work):
 
 @pytest.fixture(scope='module')
 def clips(work):
-    """Two clips of two seconds, and one of 1.4 seconds without sound."""
+    """Two clips of two seconds, and one of 1.4 seconds without audio."""
     root = rendered.render_folder(
         work / 'cache', train_clips=2, val_clips=1, size=32, seconds=2.0, progress=False
     )

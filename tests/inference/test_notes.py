@@ -49,7 +49,7 @@ def test_the_numbers_of_the_last_frame_are_those_of_the_summary(tmp_path, drawn)
     ]
 
 
-def test_a_model_without_label_and_sound_has_no_such_notes(tmp_path, drawn):
+def test_a_model_without_label_and_audio_has_no_such_notes(tmp_path, drawn):
     clip = Clip(np.zeros((2, 16, 16, 3), np.uint8), np.zeros((3200, 1), np.int16))
     one = reconstruction.window_of(clip, clip, np.array([0.0, 1.0]), SPEC)
     two = one._replace(scores=None)

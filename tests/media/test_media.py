@@ -101,7 +101,7 @@ def test_rotation_is_applied(tmp_path, rotation):
         ('1', (64, 64), (32, 16), np.s_[:, 49:]),
     ],
 )
-def test_the_centre_of_the_displayed_picture_is_cut_before_it_is_resized(
+def test_the_centre_of_the_displayed_frame_is_cut_before_it_is_resized(
     tmp_path, aspect, displayed, size, outside
 ):
     image = np.full((64, 64, 3), 255, np.uint8)
@@ -159,7 +159,7 @@ def test_mono_is_the_mean_of_the_channels(tmp_path, codec, channels):
 
 @pytest.mark.parametrize('sample_rate', [8_000, 48_000])
 def test_plain_aac_needs_no_long_run_up(tmp_path, sample_rate):
-    """Wherever a window begins in its frames, it sounds as in a decode from the start."""
+    """Wherever a window begins in its frames, its audio is as in a decode from the start."""
     noise = np.random.default_rng(0).normal(0, 3000, (3 * sample_rate, 1)).astype(np.int16)
     path = tmp_path / 'noise.mp4'
     write_media(path, np.zeros((75, 16, 16, 3), np.uint8), noise, sample_rate=sample_rate)
@@ -180,7 +180,7 @@ def test_peaks_are_clipped(tmp_path):
     np.testing.assert_array_equal(audio[:6], [32767, -32768, 8192] * 2)
 
 
-def test_the_cover_of_a_song_is_no_picture(tmp_path):
+def test_the_cover_of_a_song_is_no_video(tmp_path):
     with av.open(str(tmp_path / 'song.mp3'), 'w') as container:
         audio = container.add_stream('libmp3lame', rate=48_000, layout='mono')
         cover = container.add_stream('png', rate=1)
@@ -265,7 +265,7 @@ def test_what_is_no_media_file_is_refused_with_a_reason(tmp_path):
     assert_unreadable(tmp_path, 'no such file')
 
 
-def test_a_damaged_picture_spoils_its_window_only(tmp_path):
+def test_a_damaged_frame_spoils_its_window_only(tmp_path):
     path = make_media(
         tmp_path / 'clip.mkv',
         frame_times(25, 2),

@@ -41,7 +41,7 @@ BROKEN_FROM = {'corrupted.mp4': 2.5}  # seconds
 
 @pytest.fixture(scope='module')
 def rows(shared_clips):
-    """The lines of clips.csv whose files have a picture that can be read, with their paths."""
+    """The lines of clips.csv whose files have video that can be read, with their paths."""
     with open(shared_clips / 'clips.csv', newline='', encoding='utf-8') as file:
         rows = [
             row | {'path': shared_clips / row['folder'] / row['file']}

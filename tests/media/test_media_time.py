@@ -61,7 +61,7 @@ def test_an_edit_list_may_begin_between_key_frames(tmp_path):
     assert abs(seen - heard) < 0.005
 
 
-def test_late_sound_is_preceded_by_silence(tmp_path):
+def test_late_audio_is_preceded_by_silence(tmp_path):
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000)
     path = make_media(
         tmp_path / 'late.mkv',
@@ -102,7 +102,7 @@ def test_each_frame_is_the_one_on_screen(tmp_path, name, times, kwargs):
 
 
 @pytest.mark.parametrize('rate', [25, NTSC, 50], ids=str)
-def test_windows_end_where_the_picture_ends(tmp_path, rate):
+def test_windows_end_where_the_video_ends(tmp_path, rate):
     times = frame_times(rate, 2)
     path = make_media(tmp_path / 'clip.mp4', times)
     seconds = probe(path).seconds
@@ -115,7 +115,7 @@ def test_windows_end_where_the_picture_ends(tmp_path, rate):
             read_window(path, start, SMALL)
 
 
-def test_rounded_times_leave_no_cracks_in_the_sound(tmp_path):
+def test_rounded_times_leave_no_cracks_in_the_audio(tmp_path):
     """Matroska stores the times of AAC's pieces of 23.2 ms in whole milliseconds."""
     sound = 0.5 * np.sin(2 * np.pi * 300 * np.arange(2 * 44_100) / 44_100)
     path = make_media(tmp_path / 'tone.mkv', frame_times(25, 2), sound=sound, sample_rate=44_100)

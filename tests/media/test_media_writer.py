@@ -48,7 +48,7 @@ def test_what_is_written_is_read(tmp_path, channels, sample_rate):
 
 
 @pytest.mark.parametrize('frame_rate, sample_rate', [(25, 48_000), (30, 44_100), (15, 22_050)])
-def test_picture_and_sound_written_in_pieces_stay_together(tmp_path, frame_rate, sample_rate):
+def test_video_and_audio_written_in_pieces_stay_together(tmp_path, frame_rate, sample_rate):
     flash = 2 * frame_rate
     video = np.full((3 * frame_rate, 32, 32, 3), 20, np.uint8)
     video[flash:] = 235
@@ -80,7 +80,7 @@ def test_odd_sizes_gain_a_copy_of_their_edge(tmp_path):
     assert 10 * np.log10(255**2 / np.square(shown - padded).mean()) > 36
 
 
-def test_files_without_picture(tmp_path):
+def test_files_without_video(tmp_path):
     write_media(tmp_path / 'sound.mp4', None, tone(), sample_rate=44_100)
     assert probe(tmp_path / 'sound.mp4').has_video is False
     spec = ClipSpec(video=False)

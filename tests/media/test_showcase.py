@@ -1,4 +1,4 @@
-"""Side by side: who is left, who is right, in pictures and in sound."""
+"""Side by side: who is left, who is right, in video and in audio."""
 
 import numpy as np
 

@@ -28,7 +28,7 @@ def test_ties_and_unknown_labels_are_not_hits(array):
     assert quality.in_top(logits, label, 2).tolist() == [True, True, False, True]
 
 
-def test_one_sample_that_is_not_zero_makes_sound():
+def test_one_sample_that_is_not_zero_makes_audio():
     audio = np.zeros((4, 1), np.int16)
     assert not quality.has_sound(audio)
     audio[3] = 1

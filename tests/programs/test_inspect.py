@@ -118,7 +118,7 @@ def test_the_report():
     assert bars['class 19'] == 40 and bars['1.00 to 2.00'] == 40 and bars['2.00 to 3.00'] == 20
 
 
-def test_stills_and_sound_are_where_they_belong():
+def test_stills_and_audio_are_where_they_belong():
     size = contact_sheet.STILL
     red = np.zeros((16, size, size, 3), np.uint8)
     red[8] = 255, 0, 0  # the frame in the middle

@@ -97,7 +97,7 @@ def train(config, workdir):
 
 @pytest.fixture(scope='module')
 def seen(work):
-    """The same without sound, to spare time."""
+    """The same without audio, to spare time."""
     return make_run(work / 'seen', classes=700, modalities=('video', 'label'))
 
 
@@ -303,7 +303,7 @@ def test_a_head_of_other_classes_is_new_and_the_same_classes_keep_theirs(source)
     assert not TakeOver.plan(experiment, loaded, loaded.classes).new
 
 
-def test_picture_alone_of_a_source_with_everything(source):
+def test_video_alone_of_a_source_with_everything(source):
     loaded = loading.load_checkpoint(source)
     config = fit_config({'modalities': ('video',)}, loaded.config)
     taken = TakeOver.plan(Experiment(init_from='x', model=config), loaded, loaded.classes)

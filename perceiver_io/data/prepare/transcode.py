@@ -63,7 +63,7 @@ class Rejected(Exception):
     """A file that cannot be used.
 
     Attributes:
-        reason: one of 'missing', 'empty', 'not media', 'damaged', 'no picture', 'no sound',
+        reason: one of 'missing', 'empty', 'not media', 'damaged', 'no video', 'no audio',
             'short', 'unreadable'. These words are in `rejects.csv`.
         detail: more about it; may be empty.
     """
@@ -94,9 +94,9 @@ def store(path: str | os.PathLike[str], settings: Settings, scratch: pathlib.Pat
         info = reader.probe(path)
         _check_end(path)
         if not info.has_video:
-            raise Rejected('no picture')
+            raise Rejected('no video')
         if not info.has_audio and settings.missing_audio == 'skip':
-            raise Rejected('no sound')
+            raise Rejected('no audio')
         if info.seconds < settings.min_seconds - 0.5 / FRAME_RATE:
             raise Rejected('short', f'{info.seconds:.2f} s')
         if settings.keep_original:
