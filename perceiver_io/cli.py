@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,20 +96,26 @@ def run(
                 sys.argv = [argument for argument in sys.argv if argument not in _HELP]
             names = stack.enter_context(defined(define_flags or (lambda: None)))
             if asked:
-                print(_help(sys.modules[main.__module__].__doc__ or '', names))
+                print(_help(sys.modules[main.__module__].__doc__ or '', names), flush=True)
                 sys.exit(0)
             arguments = flags.FLAGS(sys.argv)
             _check_configs(names)
+        except BrokenPipeError:
+            _end_quietly()
         except Exception as error:
             if os.environ.get(TRACEBACK):
                 raise
             _fail(_usage_message(error), 2)
         try:
-            sys.exit(main(arguments))
+            status = main(arguments)
+            sys.stdout.flush()
+            sys.exit(status)
         except KeyboardInterrupt as error:
             if os.environ.get(TRACEBACK):
                 raise
             _fail(f'stopped: {error}' if str(error) else 'stopped', 130, '')
+        except BrokenPipeError:
+            _end_quietly()
         except Exception as error:
             text = message(error)
             if text is None or os.environ.get(TRACEBACK):
@@ -310,6 +317,12 @@ def _keys(config: Any, prefix: str = '') -> list[str]:
             kind = config.get_type(key).__name__
             lines.append(f'{prefix + key:34}{kind:7}{shown}'.rstrip())
     return lines
+
+
+def _end_quietly() -> NoReturn:
+    """Exits where nobody reads the output any more, as after `| head`."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(text: str, status: int, kind: str = 'error: ') -> NoReturn:

@@ -3,9 +3,8 @@
     python train.py --config=demo --workdir=DIR [--config.group.key=value ...]
 
 The same command continues a run that was stopped, to the same parameters, bit for bit. SIGTERM,
-SIGUSR1 and Ctrl-C save the state and stop. `perceiver_io/training/run_folder.py` lists the keys
-that may change while a run goes on, `perceiver_io/distributed/start.py` the ways to train on
-several hosts.
+SIGUSR1 and Ctrl-C save the state and stop. `docs/training.md` lists the keys that may change while
+a run goes on, and the ways to train on several devices and hosts.
 """
 
 import os

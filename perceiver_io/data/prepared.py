@@ -100,9 +100,10 @@ def find_dataset(root: str | os.PathLike[str], dataset: str = '') -> pathlib.Pat
         )
     transcoded = [folder for folder in found if 'transcoded' in folder.relative_to(root).parts]
     if len(found) > 1 and len(transcoded) != 1:
+        names = ', '.join(str(each.relative_to(root)) for each in found)
         raise UserError(
-            f'{len(found)} prepared datasets in {root / dataset}: set data.dataset to '
-            f'one of {", ".join(str(each.relative_to(root)) for each in found)}'
+            f'{len(found)} prepared datasets in {root / dataset}: set data.dataset (inspect: '
+            f'--dataset) to one of {names}'
         )
     return found[0] if len(found) == 1 else transcoded[0]
 

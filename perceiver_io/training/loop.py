@@ -81,7 +81,10 @@ def train(
         validate = Validation(experiment, model, mesh, held_out, writer, log, stop)
         batches = stack.enter_context(contextlib.closing(train_batches(experiment, clips, first)))
         if start.goes_on:
-            log.say(f'continuing at step {first}')
+            last = ', which is the last: raise --config.training.steps to train on'
+            log.say(f'continuing at step {first}{last if first >= config.steps else ""}')
+        if first < config.steps:
+            log.say('compiling; on CPUs, the first step can take minutes')
         if start.source is not None:  # once this is saved, the source is not needed any more
             save(checkpoints, state, validate(first, state.params))
 

@@ -1,7 +1,13 @@
-"""How the programs end when the user has to change something."""
+"""How the programs end when the user has to change something, or reads no further."""
+
+import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from helpers.runs import ROOT
 
 from perceiver_io import cli
 from perceiver_io import reconstruct as reconstruct_program
@@ -26,3 +32,18 @@ def test_errors_of_the_user_are_told_from_bugs():
     wrong = Clip(np.zeros((1, 8, 7, 3), np.uint8), np.zeros((1, 1), np.int16))
     other = Clip(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((1, 1), np.int16))
     assert caught(lambda: side_by_side.SideBySide(spec).draw(wrong, other)) is None  # numpy's
+
+
+def test_output_that_nobody_reads_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, '-m', 'perceiver_io.inspect', '--help'],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONUNBUFFERED': ''},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, '')
