@@ -12,6 +12,8 @@ import pytest
 
 from perceiver_io import cli
 
+CONFIGS = 'demo, finetune, kinetics700, kinetics700_fast, small'
+
 # RUN is a run, CLIP a video, WORK a folder for output that does not exist, and the other names are
 # the files that the fixture `places` makes.
 WRONG = [
@@ -26,10 +28,18 @@ WRONG = [
     ('train', 2, '--config'),
     ('train --config=demo', 2, '--workdir'),
     ('train --workdir=WORK', 2, '--config'),
-    ('train --config --workdir=WORK', 2, 'demo, finetune, kinetics700, small'),
-    ('train --config= --workdir=WORK', 2, 'demo, finetune, kinetics700, small'),
-    ('train --config=nope.py --workdir=WORK', 2, 'demo, finetune, kinetics700, small'),
-    ('train --config=FOLDER --workdir=WORK', 2, 'demo, finetune, kinetics700, small'),
+    ('train --config --workdir=WORK', 2, CONFIGS),
+    ('train --config= --workdir=WORK', 2, CONFIGS),
+    (
+        'train --config=nope.py --workdir=WORK',
+        2,
+        CONFIGS,
+    ),
+    (
+        'train --config=FOLDER --workdir=WORK',
+        2,
+        CONFIGS,
+    ),
     ('train --config=SYNTAX.py --workdir=WORK', 2, 'SyntaxError'),
     ('train --config=RAISES.py --workdir=WORK', 2, 'no good'),
     ('train --config=EMPTY.py --workdir=WORK', 2, 'get_config'),

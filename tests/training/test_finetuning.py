@@ -210,7 +210,9 @@ def test_every_key_is_the_sources_or_may_differ():
     assert all(getattr(config, key) == value for key, value in other.items())
     chex.assert_trees_all_equal_shapes(shapes(config), shapes(source))
     for key in (
-        set(vars(source)) - set(other) - {'modalities', 'classes', 'input_padding', 'query_padding'}
+        set(vars(source))
+        - set(other)
+        - {'modalities', 'classes', 'input_padding', 'query_padding', 'initialization'}
     ):
         with pytest.raises(ValueError, match=f'model.{key}='):
             fit_config({key: 'other'}, source)

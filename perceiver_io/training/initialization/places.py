@@ -13,7 +13,7 @@ import numpy as np
 from perceiver_io.core.errors import UserError
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.models.modalities import PARAMETER_NAMES
-from perceiver_io.training.initialization.placement import Placement
+from perceiver_io.training.initialization.placement import Placement, fine_latents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,19 @@ def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, 
 
     The video gets a grid of as many latents as `audio_share` leaves; the audio gets the others, at
     equal distances. Without audio, latents that do not fill the video's grid get smaller grids of
-    their own. The label gets none: its token has no place, and all latents read it.
+    their own. The label gets none: its token has no place, and all latents read it. Fine latents
+    come after all of these, and have no place.
 
     Raises:
-        UserError: `video_grid` does not fit the number of latents.
+        UserError: `video_grid` or `fine` does not fit the model.
     """
-    n, both = config.latents, {'video', 'audio'} <= set(config.modalities)
+    fine = fine_latents(placement)
+    n, both = config.latents - fine, {'video', 'audio'} <= set(config.modalities)
+    if fine and ('video' not in config.modalities or n < 1 + both):
+        raise UserError(
+            f'initialization.fine={placement.fine} adds {fine} latents for the video: the model '
+            f'needs the video and more than its latents={config.latents}'
+        )
     places = {}
     if 'video' in config.modalities:
         audio = max(1, round(placement.audio_share * n)) if both and n > 1 else 0
@@ -136,10 +143,10 @@ def kernel(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def make_features(
-    config: AutoencoderConfig, places: Mapping[str, Places], spread: float
+    config: AutoencoderConfig, places: Mapping[str, Places], spread: float, fine: int = 0
 ) -> dict[str, Features]:
     """The features F of each modality; together at most as many as `feature_room`."""
-    room = feature_room(config, places)
+    room = feature_room(config, places, fine)
     features = {name: Features(place.counts, spread) for name, place in places.items()}
     ranks = {name: f(places[name].points).shape[1] for name, f in features.items()}
     total = sum(ranks.values())
@@ -153,10 +160,10 @@ def make_features(
     return {name: f.reduced(places[name].points, shares[name]) for name, f in features.items()}
 
 
-def feature_room(config: AutoencoderConfig, places: Mapping[str, Places]) -> int:
+def feature_room(config: AutoencoderConfig, places: Mapping[str, Places], fine: int) -> int:
     """How many features fit into the latents and into one head of both cross-attentions.
 
-    The constant of each modality, see `placed`, is not counted.
+    The constant of each modality, see `placed`, and the `fine` latents are not counted.
 
     Raises:
         UserError: there is no room for one feature and the constant of each modality.
@@ -166,16 +173,17 @@ def feature_room(config: AutoencoderConfig, places: Mapping[str, Places]) -> int
         config.token_channels // config.cross_attention_heads,
         config.latent_channels // config.decoder_heads,
     )
-    if room < 2 * len(places):
+    needed = 2 * len(places) + fine
+    if room < needed:
         raise UserError(
-            f"initialization='placed' needs {2 * len(places)} channels or more in each head of the "
+            f"initialization='placed' needs {needed} channels or more in each head of the "
             f'cross-attentions, and here they have {room}: raise latent_channels='
             f'{config.latent_channels}, or lower cross_attention_heads='
             f'{config.cross_attention_heads} or decoder_heads={config.decoder_heads}'
         )
-    return room - len(places)
+    return room - len(places) - fine
 
 
 def check_placement(config: AutoencoderConfig, placement: Placement) -> None:
     """Raises UserError if the placed start cannot be made for this model."""
-    feature_room(config, latent_places(config, placement))
+    feature_room(config, latent_places(config, placement), fine_latents(placement))
