@@ -7,6 +7,8 @@ seconds.
 
 import os
 import pathlib
+import sys
+import uuid
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -49,9 +51,8 @@ class CheckpointStore:
         )
         options = ocp.CheckpointManagerOptions(preservation_policy=policy)
         handlers = {part: ocp.StandardCheckpointHandler() for part in ('params', 'training')}
-        self._manager = ocp.CheckpointManager(
-            pathlib.Path(workdir).absolute() / CHECKPOINTS, item_handlers=handlers, options=options
-        )
+        self._folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
+        self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
 
     def latest_step(self) -> int | None:
         """The step of the newest finished checkpoint; None if there is none."""
@@ -81,24 +82,67 @@ class CheckpointStore:
             args=ocp.args.Composite(**items),
         )
 
+    def evaluated(self, step: int) -> bool:
+        """Whether the checkpoint of a step was saved with the metrics of an evaluation."""
+        return self._manager.metrics(step) is not None
+
     def restore(self, params: hk.Params, training: Training) -> tuple[hk.Params, Training]:
-        """The newest checkpoint, with the shapes and shardings of the arguments.
+        """The newest checkpoint that is not damaged, with the shardings of the arguments.
+
+        A damaged one is reported in a line, and moved to the folder `damaged` of the run.
 
         Args:
             params: arrays, or what stands for them; their values are not read.
             training: the same, for what `save` was given.
 
         Raises:
-            UserError: only parameters were saved.
+            UserError: only parameters were saved, or no checkpoint can be read.
         """
-        if 'training' not in self._manager.item_metadata(self.latest_step()).keys():
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, training))
+        damaged: dict[int, Exception] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                restored = self._restore(step, *like)
+            except UserError:
+                raise
+            except Exception as error:  # Orbax and TensorStore do not document which they raise
+                damaged[step] = error
+            else:
+                self._set_aside(damaged, step)
+                return restored
+        reasons = '; '.join(f'step {step}: {_first_line(error)}' for step, error in damaged.items())
+        raise UserError(
+            f'no checkpoint in {self._folder} can be read ({reasons}): restore one, or start in '
+            'another --workdir'
+        )
+
+    def _set_aside(self, damaged: Mapping[int, Exception], used: int) -> None:
+        """Makes room for new checkpoints of the same steps."""
+        for step, error in damaged.items():
+            print(
+                f'the checkpoint of step {step} is damaged ({_first_line(error)}): '
+                f'the one of step {used} is used',
+                file=sys.stderr,
+            )
+            if jax.process_index() == 0:
+                aside = self._folder.parent / 'damaged' / f'{step}-{uuid.uuid4().hex[:8]}'
+                aside.parent.mkdir(exist_ok=True)
+                (self._folder / str(step)).rename(aside)
+        if damaged:
+            self._manager.reload()
+
+    def _restore(
+        self, step: int, params: hk.Params, training: Training
+    ) -> tuple[hk.Params, Training]:
+        if 'training' not in self._manager.item_metadata(step).keys():
+            if (self._folder / str(step) / 'training').exists():
+                raise OSError('its metadata cannot be read')
             raise UserError(
                 'this folder holds converted weights without a state of training: '
                 'start in another --workdir'
             )
-        params, training = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, training))
         restored = self._manager.restore(
-            self.latest_step(),
+            step,
             args=ocp.args.Composite(
                 params=ocp.args.StandardRestore(params),
                 training=ocp.args.StandardRestore(training),
@@ -146,6 +190,10 @@ class CheckpointStore:
     def close(self) -> None:
         """Waits, and releases what the manager holds."""
         self._manager.close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def latest_step(workdir: str | os.PathLike) -> int | None:

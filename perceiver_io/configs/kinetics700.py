@@ -128,6 +128,7 @@ def get_config() -> ConfigDict:
     config.training.eval_clips = 2048  # [choice]
     config.training.eval_batch_size = 64  # [choice]
     config.training.checkpoint_every = 2000  # [choice]
+    config.training.max_bad_steps = 10  # [choice]
     config.training.keep = 2  # [choice]
 
     config.mesh = ConfigDict()

@@ -35,6 +35,8 @@ class TrainingConfig:
         eval_clips: clips of the evaluation split that are evaluated, spread evenly; 0 for all.
         eval_batch_size: windows decoded at a time, over all devices.
         checkpoint_every: steps between checkpoints.
+        max_bad_steps: bad steps in a row that stop the training. A step is bad if its loss or
+            gradient is not finite; it changes neither parameters nor optimizer state.
         keep: how many of the newest checkpoints are kept; the best one is kept too.
     """
 
@@ -47,6 +49,7 @@ class TrainingConfig:
     eval_clips: int = 0
     eval_batch_size: int = 8
     checkpoint_every: int = 1000
+    max_bad_steps: int = 10
     keep: int = 2
 
     def __post_init__(self) -> None:
@@ -57,6 +60,7 @@ class TrainingConfig:
             'log_every',
             'eval_batch_size',
             'checkpoint_every',
+            'max_bad_steps',
             'keep',
         ):
             if getattr(self, name) < 1:

@@ -83,6 +83,8 @@ def train(
         if start.goes_on:
             last = ', which is the last: raise --config.training.steps to train on'
             log.say(f'continuing at step {first}{last if first >= config.steps else ""}')
+            if evaluates(first, config) and not checkpoints.evaluated(first):
+                validate(first, state.params)  # a signal had come in between
         if first < config.steps:
             log.say('compiling; on CPUs, the first step can take minutes')
         if start.source is not None:  # once this is saved, the source is not needed any more
@@ -94,7 +96,7 @@ def train(
                     batch = next(batches)
                 log.failures(loader.failures(batch, clips))
                 state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
-                log.add(step, metrics)
+                log.add(step, metrics, [clips.records[record].name for record in batch.record])
                 if is_due(step, config.checkpoint_every, config) or evaluates(step, config):
                     log.flush()  # raises if anything is not finite, so that it is not saved
                     summary = validate(step, state.params) if evaluates(step, config) else None

@@ -47,10 +47,17 @@ class MetricWriter:
     Args:
         sinks: where to; () on all processes of a run but the first.
         histograms: whether they are wanted.
+        folder: of the run, for the list of bad steps; None for no list.
     """
 
-    def __init__(self, sinks: Sequence[Sink], histograms: bool = False) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        histograms: bool = False,
+        folder: pathlib.Path | None = None,
+    ) -> None:
         self._sinks = sinks
+        self._folder = folder
         self.wants_histograms = histograms and bool(sinks)
 
     @classmethod
@@ -74,13 +81,19 @@ class MetricWriter:
 
             sinks.append(WandbSink(workdir, json.loads(config)))
         sinks += [TensorBoardSink(workdir / 'tensorboard', config), JsonSink(workdir)]
-        return cls(sinks, extras.histograms)
+        return cls(sinks, extras.histograms, workdir)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         """Scalars under `prefix`, 'train' or 'eval'."""
         named = {f'{prefix}/{name}': float(value) for name, value in values.items()}
         for sink in self._sinks:
             sink.scalars(step, named)
+
+    def bad_step(self, step: int, clips: Sequence[str]) -> None:
+        """A step that changed nothing, and the names of its clips: a line of `bad_steps.jsonl`."""
+        if self._folder is not None:
+            with open(self._folder / 'bad_steps.jsonl', 'a') as file:
+                file.write(json.dumps({'step': step, 'clips': list(clips)}) + '\n')
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """An image, uint8 [h, w, 3]."""

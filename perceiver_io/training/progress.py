@@ -4,9 +4,9 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -19,14 +19,20 @@ _BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word
 _PATIENCE = 10.0  # seconds of training before that word
 
 
-# A step, and its metrics with the time at which they were computed.
-Pending = tuple[int, futures.Future[tuple[dict[str, float], float]]]
+class Pending(NamedTuple):
+    """A step, the names of its clips, and its metrics with the time at which they were computed."""
+
+    step: int
+    clips: Sequence[str]
+    fetched: futures.Future[tuple[dict[str, float], float]]
 
 
 class Writer(Protocol):
-    """What takes scalars, such as `MetricWriter`."""
+    """What takes metrics and bad steps, such as `MetricWriter`."""
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None: ...
+
+    def bad_step(self, step: int, clips: Sequence[str]) -> None: ...
 
 
 class NotFinite(UserError):
@@ -62,6 +68,9 @@ class TrainingLog:
         self._batch_size = config.batch_size
         self._log_every = config.log_every
         self._pending: Pending | None = None
+        self._max_bad_steps = config.max_bad_steps
+        self._bad_steps = 0  # in a row
+        self._all_bad_steps = 0
         self._failed: set[str] = set()
         self._schedule = schedule
         self._clock = clock
@@ -87,13 +96,14 @@ class TrainingLog:
         yield
         self._wait = (begin, self._clock())
 
-    def add(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
-        """The metrics of a step, still on the device."""
-        previous, self._pending = self._pending, (step, self._fetcher.submit(self._fetch, metrics))
+    def add(self, step: int, metrics: Mapping[str, jax.Array], clips: Sequence[str] = ()) -> None:
+        """The metrics of a step, still on the device, and the names of its clips."""
+        fetched = self._fetcher.submit(self._fetch, metrics)
+        previous, self._pending = self._pending, Pending(step, clips, fetched)
         self._take(previous)
         if previous is not None:
             begin, end = self._wait
-            self._starved += max(0.0, end - max(begin, previous[1].result()[1]))
+            self._starved += max(0.0, end - max(begin, previous.fetched.result()[1]))
 
     def flush(self) -> None:
         """Raises NotFinite unless all that was added is finite."""
@@ -119,9 +129,12 @@ class TrainingLog:
     def _take(self, entry: Pending | None) -> None:
         if entry is None:
             return
-        step, fetched = entry
-        metrics, ended = fetched.result()
-        check_finite(step, metrics)
+        step, (metrics, ended) = entry.step, entry.fetched.result()
+        if metrics.get('bad_step'):
+            self._bad_step(entry, metrics)
+        else:
+            self._bad_steps = 0
+            check_finite(step, metrics)
         if self._since is None:
             self._since, self._starved = (ended, step), 0.0
         seconds, steps = ended - self._since[0], step - self._since[1]
@@ -142,6 +155,17 @@ class TrainingLog:
             self._since, self._starved = (ended, step), 0.0
             self._say_bottleneck()
 
+    def _bad_step(self, entry: Pending, metrics: Mapping[str, float]) -> None:
+        self._bad_steps += 1
+        self._all_bad_steps += 1
+        self._writer.bad_step(entry.step, entry.clips)
+        self.say(
+            f'step {entry.step} was skipped: its loss or gradient is not finite '
+            f'({self._all_bad_steps} so far; its clips are in bad_steps.jsonl)'
+        )
+        if self._bad_steps >= self._max_bad_steps:
+            check_finite(entry.step, metrics, f' ({self._bad_steps} bad steps in a row)')
+
     def _say_bottleneck(self) -> None:
         starved, seconds = self._sums
         if seconds > _PATIENCE and starved > _BOTTLENECK * seconds and not self._said_bottleneck:
@@ -158,12 +182,12 @@ class TrainingLog:
         return values, self._clock()
 
 
-def check_finite(step: int, metrics: Mapping[str, float]) -> None:
+def check_finite(step: int, metrics: Mapping[str, float], times: str = '') -> None:
     """Raises NotFinite, naming the first quantity of `metrics` that is NaN or infinite."""
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise NotFinite(
-                f'{name} is {value} at step {step}: nothing of it was saved, and the newest '
+                f'{name} is {value} at step {step}{times}: nothing of it was saved, and the newest '
                 'checkpoint is from before; try a lower optimizer.learning_rate or clip_norm'
             )
 

@@ -7,6 +7,7 @@ neither the parameters nor the order of the examples depend on, and the number o
 | --- | --- |
 | training.steps | the schedule of the learning rate stretches with it |
 | training.log_every, eval_every, eval_clips, eval_batch_size, checkpoint_every, keep | |
+| training.max_bad_steps | |
 | data.workers, threads, eval_split, eval_windows | |
 | data.path, csv, dataset, cache | the same clips at another place |
 | model.attention, remat, decode_memory | the same function, apart from rounding |
@@ -43,6 +44,7 @@ _MAY_CHANGE = {
         'eval_clips',
         'eval_batch_size',
         'checkpoint_every',
+        'max_bad_steps',
         'keep',
     ),
     'data': (

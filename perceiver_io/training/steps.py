@@ -73,7 +73,11 @@ class LossFunction(Protocol):
 
 
 class TrainStep(Protocol):
-    """One update from a batch of clips on the mesh. The state that is passed is overwritten."""
+    """One update from a batch of clips on the mesh. The state that is passed is overwritten.
+
+    If the loss or the gradient is not finite, only the step is counted: parameters and optimizer
+    state stay, and the metric 'bad_step' is 1 instead of 0.
+    """
 
     def __call__(self, state: TrainState, clip: Clip) -> tuple[TrainState, Metrics]: ...
 
@@ -216,9 +220,17 @@ def make_train_step(
         grads, scalars = mean_gradients(state.params, clip, state.step)
         updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
+        norm = optax.tree.norm(grads)
+        good = jnp.isfinite(scalars['loss']) & jnp.isfinite(norm)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old),
+            (params, opt_state),
+            (state.params, state.optimizer),
+        )
         scalars |= {
-            'gradient_norm': optax.tree.norm(grads),
+            'gradient_norm': norm,
             'parameter_norm': optax.tree.norm(params),
+            'bad_step': 1.0 - good,
         }
         return TrainState(state.step + 1, params, opt_state), scalars
 

@@ -40,6 +40,9 @@ class Writer:
     def __init__(self):
         self.written = []
 
+    def bad_step(self, step, clips):
+        self.bad = [*getattr(self, 'bad', []), (step, clips)]
+
     def scalars(self, step, values, group):
         self.written.append((step, values))
 
@@ -100,3 +103,19 @@ def test_the_bottleneck_is_named_once_with_the_way_out(run, monkeypatch):
     assert 'raise --config.data.workers' in shown and 'perceiver-io prepare' in shown
     _, shown = run(STEP / 3)
     assert 'bottleneck' not in shown
+
+
+def test_bad_steps_are_counted_and_stop_the_run_when_in_a_row(monkeypatch, capsys):
+    monkeypatch.setattr(progress.jax, 'device_get', lambda metrics: metrics)
+    writer = Writer()
+    log = TrainingLog(writer, TrainingConfig(steps=9, max_bad_steps=2), first_step=0)
+    good, bad = {'loss': 1.0, 'bad_step': 0.0}, {'loss': float('nan'), 'bad_step': 1.0}
+    for step, metrics in enumerate([good, bad, good, bad], 1):
+        log.add(step, metrics, [f'{step}.mp4'])
+    log.flush()
+    log.add(5, bad, ['5.mp4'])
+    with pytest.raises(progress.NotFinite, match='loss is nan at step 5 .2 bad steps in a row.'):
+        log.flush()
+    log.close()
+    assert writer.bad == [(2, ['2.mp4']), (4, ['4.mp4']), (5, ['5.mp4'])]
+    assert 'step 2 was skipped' in capsys.readouterr().err

@@ -79,6 +79,32 @@ def test_accumulation_is_the_same_update():
     assert max(jax.tree.leaves(moved)) > 1e-3
 
 
+def test_a_bad_step_changes_nothing_but_the_step():
+    """Infinite audio makes the loss infinite."""
+    config = AutoencoderConfig(**TINY)
+    clip = random_clip(config, 2)
+    before, _ = train(config, clip, 1)
+    bad = clip._replace(audio=np.full(clip.audio.shape, np.inf, np.float32))
+    model, mesh = Autoencoder(config), sharding.make_mesh(sharding.MeshConfig())
+    optimizer = make_optimizer(OptimizerConfig('adamw', learning_rate=3e-3, flat=1.0), 1)
+    step = steps.make_train_step(
+        model, optimizer, losses.LossWeights(1.0, 1.0, 1.0), EVERYTHING, seed=0, mesh=mesh
+    )
+    kept = jax.device_get(before)
+    after, metrics = step(before, sharding.put_clip(bad, mesh))
+    assert metrics['bad_step'] == 1 and not np.isfinite(metrics['loss'])
+    assert int(after.step) == 2
+    chex.assert_trees_all_equal(jax.device_get(after)[1:], kept[1:])
+    after, metrics = step(after, sharding.put_clip(clip, mesh))
+    assert metrics['bad_step'] == 0
+    assert any(
+        (new != old).any()
+        for new, old in zip(
+            jax.tree.leaves(jax.device_get(after.params)), jax.tree.leaves(kept.params)
+        )
+    )
+
+
 def test_all_labels_hidden_or_none():
     config = AutoencoderConfig(**TINY, modalities=('video', 'label'))
     model = Autoencoder(config)

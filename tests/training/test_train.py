@@ -209,6 +209,24 @@ def test_a_start_that_fails_leaves_no_folder(tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('harm', ['delete', 'truncate'])
+def test_a_damaged_newest_checkpoint_is_set_aside(finished, tmp_path, cache, harm):
+    workdir = tmp_path / 'run'
+    shutil.copytree(finished, workdir)
+    files = [path for path in (workdir / 'checkpoints' / '24').rglob('*') if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    if harm == 'delete':
+        largest.unlink()
+    else:
+        os.truncate(largest, largest.stat().st_size // 2)
+    done = run(workdir, cache)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'the checkpoint of step 24 is damaged' in done.stderr
+    assert 'the one of step 20 is used' in done.stderr and 'continuing at step 20' in done.stderr
+    ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (workdir, finished))
+    chex.assert_trees_all_equal(ours, theirs)
+
+
 def test_changes_are_named_or_refused(finished, cache, tmp_path):
     """Also if the run has come to its end."""
     workdir = tmp_path / 'run'
