@@ -108,7 +108,9 @@ def test_the_bottleneck_is_named_once_with_the_way_out(run, monkeypatch):
 def test_bad_steps_are_counted_and_stop_the_run_when_in_a_row(monkeypatch, capsys):
     monkeypatch.setattr(progress.jax, 'device_get', lambda metrics: metrics)
     writer = Writer()
-    log = TrainingLog(writer, TrainingConfig(steps=9, max_bad_steps=2), first_step=0)
+    log = TrainingLog(
+        writer, TrainingConfig(steps=9, max_bad_steps=2), first_step=0, schedule=lambda step: 1.0
+    )
     good, bad = {'loss': 1.0, 'bad_step': 0.0}, {'loss': float('nan'), 'bad_step': 1.0}
     for step, metrics in enumerate([good, bad, good, bad], 1):
         log.add(step, metrics, [f'{step}.mp4'])

@@ -209,7 +209,7 @@ def test_a_start_that_fails_leaves_no_folder(tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('harm', ['delete', 'truncate'])
+@pytest.mark.parametrize('harm', ['truncate', pytest.param('delete', marks=pytest.mark.slow)])
 def test_a_damaged_newest_checkpoint_is_set_aside(finished, tmp_path, cache, harm):
     workdir = tmp_path / 'run'
     shutil.copytree(finished, workdir)
