@@ -20,7 +20,7 @@ from perceiver_io.core.errors import UsageError
 from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
 from perceiver_io.distributed.start import initialize_from_flags
-from perceiver_io.training import loop, start
+from perceiver_io.training import loop, start, wandb_sink
 from perceiver_io.training.metric_writer import Extras
 from perceiver_io.training.run_lock import run_lock
 
@@ -30,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     values = flags.FLAGS
     if values.config is None or not values.workdir:
         raise UsageError('both --config=demo, or another config, and --workdir=DIR are needed')
+    if values.wandb:
+        wandb_sink.installed()  # before the folder of the run is made
     initialize_from_flags()
     try:
         with run_lock(values.workdir), StopSignals() as stop:

@@ -19,6 +19,15 @@ PROJECT = 'perceiver-io'  # unless WANDB_PROJECT names another
 ID = 'wandb_id.txt'
 
 
+def installed() -> Any:
+    """The package; UsageError if it is not installed."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise UsageError('--wandb needs the package wandb: pip install "wandb<1"') from error
+    return wandb
+
+
 class WandbSink:
     """One run of Weights & Biases for each folder, also if the training is interrupted.
 
@@ -32,13 +41,7 @@ class WandbSink:
     """
 
     def __init__(self, workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UsageError(
-                '--wandb needs the package wandb: pip install -r requirements-wandb.txt'
-            ) from error
-        self._wandb = wandb
+        self._wandb = wandb = installed()
         known = workdir / ID
         try:
             self._run = wandb.init(
