@@ -96,3 +96,11 @@ def test_demo_is_a_smaller_model_of_the_same_kind():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) < 2_000_000
     assert demo.model.modalities == ('video', 'audio', 'label')
     assert demo.data.source == 'rendered'
+
+
+def test_small():
+    experiment = experiment_of('small', **{'model.classes': 5})
+    spec = experiment.clip_spec
+    assert (spec.frames, spec.height, spec.width, spec.sample_rate) == (16, 112, 112, 48_000)
+    params = jax.eval_shape(Autoencoder(experiment.model).init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) < 10e6  # half of the released one's
