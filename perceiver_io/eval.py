@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import haiku as hk
-import numpy as np
 from absl import flags
 from ml_collections import config_dict, config_flags
 
@@ -25,6 +24,7 @@ from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.errors import as_usage
+from perceiver_io.core.picks import spread
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
@@ -38,6 +38,9 @@ from perceiver_io.evaluation.saved_progress import SavedProgress, fingerprint
 from perceiver_io.inference import inputs, reconstruction
 from perceiver_io.media import reader
 from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.report import curves, page
+from perceiver_io.report.content import Model
+from perceiver_io.report.gather import gather
 from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
 
@@ -52,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         values.output,
         batch_size=values.batch_size,
         videos=values.videos,
+        with_report=values.report,
         data=values.data.to_dict(),
     )
 
@@ -66,6 +70,7 @@ def define_flags() -> None:
     flags.DEFINE_string('output', None, 'Folder for the results.', required=True)
     flags.DEFINE_integer('batch_size', 8, 'Windows decoded at a time.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'How many side-by-side videos to write.', lower_bound=0)
+    flags.DEFINE_bool('report', True, 'Whether to write report/index.html, with players and plots.')
     keys = {
         field.name: config_dict.placeholder(str if field.default is None else type(field.default))
         for field in dataclasses.fields(DataConfig)
@@ -88,6 +93,7 @@ def evaluate_checkpoints(
     *,
     batch_size: int = 8,
     videos: int = 4,
+    with_report: bool = False,
     data: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates checkpoints, prints the table and writes the results.
@@ -97,10 +103,11 @@ def evaluate_checkpoints(
     Args:
         checkpoints: whatever `loading.load_checkpoint` reads; of a run, its newest checkpoint.
         output: folder for `table5.json`, `.md` and `.csv`, `clips.csv`, `rate_distortion.json`,
-            `*_side_by_side.mp4`, and for `skipped.csv` if clips could not be used. Of several
-            checkpoints, each has its videos in a folder of its own.
+            `*_side_by_side.mp4`, `report/`, and for `skipped.csv` if clips could not be used. Of
+            several checkpoints, each has its videos in a folder of its own.
         batch_size: windows decoded at a time, over all devices.
         videos: how many side-by-side videos to write for each checkpoint.
+        with_report: whether to write `report/index.html` too, as the program does by default.
         data: values of `DataConfig` that override those of the run, except None.
 
     Returns:
@@ -111,6 +118,7 @@ def evaluate_checkpoints(
     clips: list[dict[str, Any]] = []
     written: list[pathlib.Path] = []
     saved: list[SavedProgress] = []
+    models: list[Model] = []
     for number, checkpoint in enumerate(checkpoints, 1):
         several = len(checkpoints) > 1
         job = Job.open(checkpoint, data or {}, batch_size)
@@ -122,9 +130,13 @@ def evaluate_checkpoints(
         if videos:
             folder = output / f'videos_{number}' if several else output
             folder.mkdir(exist_ok=True)
-            shown = spread([line['name'] for line in table], videos)
+            shown = set(spread([line['name'] for line in table], videos))
             written += job.write_videos(shown, folder)
+        if with_report:
+            models.append(job.for_report(row, table))
     if is_first():
+        if with_report:
+            written = [page.write_report(models, output / 'report'), *written]
         written = write_results(rows, clips, output) + written
         report(rows, written)
     for progress in saved:
@@ -177,8 +189,7 @@ class Job:
             loss=experiment.loss,
             batch_size=batch_size,
         )
-        name = os.fspath(checkpoint)
-        return cls(name, experiment, loaded.params, loaded.step, clips, evaluator)
+        return cls(os.fspath(checkpoint), experiment, loaded.params, loaded.step, clips, evaluator)
 
     def saved_progress(self, path: pathlib.Path, batch_size: int) -> SavedProgress:
         """Where the evaluation keeps the clips that it has finished."""
@@ -214,6 +225,20 @@ class Job:
         )
         return row, evaluated.clip_table()
 
+    def for_report(self, row: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Model:
+        """What the report shows of this checkpoint. All processes must call this."""
+        return gather(
+            row,
+            lines,
+            model=Autoencoder(self.experiment.model),
+            params=self.params,
+            evaluator=self.evaluator,
+            clips=self.clips,
+            spec=self.experiment.clip_spec,
+            config=dataclasses.asdict(self.experiment),
+            training=curves.read_metrics(self.checkpoint),
+        )
+
     def write_videos(self, names: set[str], output: pathlib.Path) -> list[pathlib.Path]:
         """Writes the first seconds of clips beside their reconstructions; returns the paths."""
         records = [record for record in self.clips.records if record.name in names]
@@ -230,10 +255,9 @@ class Job:
             path = output / f'{stem}{inputs.SIDE_BY_SIDE}'
             try:
                 self._write_video(record, path)
+                written.append(path)
             except reader.UnreadableMedia as error:  # outside the window that was evaluated
                 progress.write(f'no video of {record.name}: {error}')
-            else:
-                written.append(path)
         return written
 
     def _write_video(self, record: Record, path: pathlib.Path) -> None:
@@ -317,18 +341,9 @@ def report(rows: Sequence[Mapping[str, Any]], written: Sequence[pathlib.Path]) -
     print('PSNR in dB: peak 1, audio in [-1, 1] (peak 2 would add 6.02 dB)')
     skipped = {clip['name']: clip for row in rows for clip in row['skipped_clips']}
     if skipped:
-        print(f'skipped {len(skipped)}:')
-        for clip in skipped.values():
-            print(f'  {clip["name"]}: {clip["reason"]}')
-    print('written:')
-    for path in written:
-        print(f'  {path}')
-
-
-def spread(items: Sequence[str], count: int) -> set[str]:
-    """At most `count` of the items, evenly from first to last."""
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return {items[place] for place in places}
+        reasons = [f'{clip["name"]}: {clip["reason"]}' for clip in skipped.values()]
+        print(f'skipped {len(skipped)}:', *reasons, sep='\n  ')
+    print('written:', *written, sep='\n  ')
 
 
 if __name__ == '__main__':

@@ -71,7 +71,7 @@ class SideBySide:
     def _panels(self, original: Clip, reconstruction: Clip) -> list[np.ndarray]:
         """Three times uint8 [t, *self._panel, 3]."""
         if self._spec.video:
-            difference = _heat(original.video, reconstruction.video)
+            difference = heat(original.video, reconstruction.video)
             videos = (original.video, reconstruction.video, difference)
             return [_resize(video, self._panel) for video in videos]
         before, after = (clip.audio[:, 0].astype(int) for clip in (original, reconstruction))
@@ -114,7 +114,7 @@ def to_pixels(video: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(video, 0, 1) * 255).astype(np.uint8)
 
 
-def _heat(one: Array, other: Array) -> np.ndarray:
+def heat(one: Array, other: Array) -> np.ndarray:
     """The absolute difference of two videos, uint8 [t, h, w, 3], in colours from dark to bright."""
     difference = np.abs(np.asarray(one, int) - np.asarray(other, int)).mean(-1)
     levels = np.minimum(_AMPLIFIED * difference, 255).astype(np.uint8)

@@ -266,3 +266,14 @@ def test_eval_explains_a_wrong_key(run, work):
     assert done.returncode == 2 and not (work / 'x').exists()
     assert done.stderr.strip().splitlines()[-1].startswith("error: the config has no key 'pathh'")
     assert 'Traceback' not in done.stderr
+
+
+def test_eval_writes_a_report(run, work):
+    out = work / 'reported'
+    eval_program.evaluate_run(run, out, batch_size=3, videos=0, with_report=True)
+    text = (out / 'report' / 'index.html').read_text()
+    links = re.findall(r'src="(media/[^"]+)"', text)
+    assert len(links) == 3 * 5 and all((out / 'report' / link).is_file() for link in links)
+    assert play(out / 'report' / links[0])[0] == 2 * RATE
+    for said in ('Best: ', 'Median: ', 'Worst: ', 'x264 + Opus', 'float16', 'Accuracy by class'):
+        assert said in text, said

@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     'data': {'core', 'media'},
     'models': {'core', 'network'},
     'evaluation': {'core', 'media', 'distributed', 'metrics', 'data', 'models'},
+    'report': {'core', 'media', 'metrics', 'data', 'models', 'evaluation'},
     'checkpoints': {'core', 'models', 'network'},
     'inference': {'core', 'media', 'metrics', 'models'},
     'training': {
@@ -47,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
         'evaluation',
         'checkpoints',
         'inference',
+        'report',
         'training',
     },
     'launchers': {'commands'},
