@@ -12,7 +12,7 @@ _CURVES = (
     ('Loss', 'loss', ('train/loss', 'eval/loss')),
     ('Video PSNR', 'dB', ('train/video_psnr', 'eval/video_psnr')),
     ('Audio PSNR', 'dB', ('train/audio_psnr', 'eval/audio_psnr')),
-    ('Top-1 accuracy, label hidden', 'share', ('train/top_1', 'eval/top_1')),
+    ('Top-1 accuracy', 'share', ('train/accuracy', 'eval/top_1')),
 )
 _MOST_POINTS = 400  # of a curve
 
