@@ -135,9 +135,9 @@ def evaluate_checkpoints(
         if with_report:
             models.append(job.for_report(row, table))
     if is_first():
+        written = write_results(rows, clips, output) + written
         if with_report:
             written = [page.write_report(models, output / 'report'), *written]
-        written = write_results(rows, clips, output) + written
         report(rows, written)
     for progress in saved:
         progress.remove()

@@ -2,6 +2,11 @@
 
 import fractions
 import io
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +19,7 @@ from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.report.content import video_psnr
 
 OPUS_BIT_RATE = 32_000  # bits per second, at every point
+LONGEST = 120  # seconds for a codec
 # Title, FFmpeg's name, constant rate factors, options.
 _CODECS: tuple[tuple[str, str, tuple[int, ...], dict[str, str]], ...] = (
     ('x264 + Opus', 'libx264', (18, 26, 34, 42), {'preset': 'medium'}),
@@ -53,23 +59,55 @@ def raw_bytes(spec: ClipSpec) -> int:
 
 
 def measure(windows: Sequence[Clip], spec: ClipSpec) -> list[Codec]:
-    """Every codec at four qualities; each window is a file of its own."""
-    found = []
-    for title, codec, factors, options in _CODECS:
-        points = []
-        reason = ''
-        try:
-            for crf in factors:
-                coded = [
-                    _code(window, spec, codec, {'crf': str(crf)} | options) for window in windows
-                ]
-                payload, whole, psnr = np.mean(coded, axis=0)
-                raw = raw_bytes(spec)
-                points.append(Point(crf, raw / payload, raw / whole, psnr))
-        except (av.FFmpegError, ValueError) as error:  # not built in, or a size that it refuses
-            points, reason = [], f'{error}'
-        found.append(Codec(title, points, reason))
-    return found
+    """Every codec at four qualities; each window is a file of its own.
+
+    Each codec runs in a process of its own, since encoders can crash at small sizes.
+    """
+    return [_in_a_process(number, windows, spec) for number in range(len(_CODECS))]
+
+
+def _in_a_process(number: int, windows: Sequence[Clip], spec: ClipSpec) -> Codec:
+    """`_measure` in another process, without what encoders print."""
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
+    module, title = __name__, _CODECS[number][0]
+    try:
+        done = subprocess.run(
+            [sys.executable, '-c', f'import {module}; {module}.answer()'],
+            input=pickle.dumps((number, list(windows), spec)),
+            capture_output=True,
+            env=os.environ | {'PYTHONPATH': os.pathsep.join(paths)},
+            timeout=LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        return Codec(title, [], f'it took longer than {LONGEST} s')
+    if done.returncode:
+        return Codec(title, [], f'the encoder ended with {done.returncode}')
+    return Codec(*pickle.loads(done.stdout))
+
+
+def answer() -> None:
+    """The other process: reads the arguments of `_measure`, and writes its fields."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # what encoders print must not mix with the answer
+    number, windows, spec = pickle.load(sys.stdin.buffer)
+    found = pickle.dumps(tuple(_measure(number, windows, spec)))
+    with open(out, 'wb') as file:
+        file.write(found)
+
+
+def _measure(number: int, windows: Sequence[Clip], spec: ClipSpec) -> Codec:
+    title, codec, factors, options = _CODECS[number]
+    raw = raw_bytes(spec)
+    points = []
+    try:
+        for crf in factors:
+            coded = [_code(window, spec, codec, {'crf': str(crf)} | options) for window in windows]
+            payload, whole, psnr = np.mean(coded, axis=0).tolist()
+            points.append(Point(crf, raw / payload, raw / whole, psnr))
+    except (av.FFmpegError, ValueError) as error:  # not built in, or a size that it refuses
+        return Codec(title, [], f'{error}')
+    return Codec(title, points)
 
 
 def _code(

@@ -177,3 +177,14 @@ def test_accuracy_by_class():
         {'label': '', 'top_1': None, 'top_5': None}
     ]
     assert curves.accuracy_by_class(lines) == [curves.ClassAccuracy('cat', 4, 0.25, 1.0)]
+
+
+def test_an_encoder_that_crashes_or_hangs_is_left_out(monkeypatch):
+    """x265 crashes at 48 x 48 pixels, for one; the evaluation must go on."""
+    small = ClipSpec(frames=4, height=48, width=48)
+    monkeypatch.setattr(codecs, '__name__', 'os')
+    [crashed, *_] = codecs.measure([], small)
+    assert not crashed.points and crashed.reason.startswith('the encoder ended with')
+    monkeypatch.setattr(codecs, 'LONGEST', 0.001)
+    [late, *_] = codecs.measure([], small)
+    assert late.reason == 'it took longer than 0.001 s'
