@@ -176,7 +176,7 @@ def test_models_of_one_modality(work, clips):
     frames, _, channels, height, width = play(
         out / 'heard' / row['output'].replace('.mp4', '_side_by_side.mp4')
     )
-    assert (frames, channels, height, width) == (2 * RATE, 2, 26 + 224, 2 * 320 + 4)
+    assert (frames, channels, height, width) == (2 * RATE, 2, 26 + 224 + 26, 3 * 320 + 8)
     (row,) = reconstruct_program.reconstruct_files(clips[:1], seen, out / 'seen')
     assert row['audio_psnr'] is None and row['class_1'] is None
     assert play(out / 'seen' / row['output'])[:3] == (2 * RATE, 0, 0)
