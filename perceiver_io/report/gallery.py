@@ -1,7 +1,7 @@
 """The files of a clip in the gallery: players, waveforms, mel spectrograms, class bars."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -35,6 +35,7 @@ class Card(NamedTuple):
         shown: the clip.
         original, reconstruction: paths of media files.
         error: path of the film of the error; None without video.
+        posters: paths of their first frames, by kind; {} without video.
         waves: SVG path data of original and reconstruction; () without audio.
         mels: paths of images of both mel spectrograms; () without audio or for short clips.
         bars: the classes with the highest scores; () without classes.
@@ -45,6 +46,7 @@ class Card(NamedTuple):
     original: str
     reconstruction: str
     error: str | None
+    posters: Mapping[str, str]
     waves: Sequence[str]
     mels: Sequence[str]
     bars: Sequence[ClassBar]
@@ -71,6 +73,12 @@ def _card(shown: ShownClip, model: Model, media: pathlib.Path, ident: str) -> Ca
         error = f'{ident}_error.mp4'
         difference = heat(shown.original.video, shown.reconstruction.video)
         _write(media / error, Clip(difference), model.spec)
+    posters = {}
+    if error is not None:
+        firsts = {kind: clip.video[0] for kind, clip in pair.items()} | {'error': difference[0]}
+        for kind, image in firsts.items():
+            posters[kind] = f'media/{ident}_{kind}.png'
+            _write_png(media.parent / posters[kind], image[..., ::-1])
     waves: list[str] = []
     mels: list[str] = []
     if shown.original.audio is not None:
@@ -85,6 +93,7 @@ def _card(shown: ShownClip, model: Model, media: pathlib.Path, ident: str) -> Ca
         f'media/{names["original"]}',
         f'media/{names["reconstruction"]}',
         error and f'media/{error}',
+        posters,
         waves,
         mels,
         _bars(shown, model.classes),
@@ -121,7 +130,12 @@ def _write_mel(path: pathlib.Path, audio: np.ndarray, sample_rate: int) -> None:
     picture = (levels.T[::-1] * 255).astype(np.uint8)
     coloured = cv2.applyColorMap(np.ascontiguousarray(picture), cv2.COLORMAP_INFERNO)
     large = cv2.resize(coloured, (480, 160), interpolation=cv2.INTER_LINEAR)
-    done, data = cv2.imencode('.png', large)
+    _write_png(path, large)
+
+
+def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
+    """uint8 [h, w, 3] with blue, green, red."""
+    done, data = cv2.imencode('.png', np.ascontiguousarray(image))
     if done:
         files.write_bytes(path, data.tobytes())
 

@@ -7,17 +7,13 @@ import re
 import av
 import numpy as np
 import pytest
-from helpers.evaluation_batches import batch_of, evaluate
+from helpers.report_files import SPEC, make_report, window
 
-from perceiver_io.core.clip import Clip, ClipSpec
-from perceiver_io.evaluation import table5
-from perceiver_io.models.config import AutoencoderConfig
-from perceiver_io.report import codecs, curves, gallery, page
+from perceiver_io.core.clip import ClipSpec
+from perceiver_io.report import codecs, curves, gallery
 from perceiver_io.report.charts import Series, chart
-from perceiver_io.report.content import Half, Model, ShownClip, choose
+from perceiver_io.report.content import choose
 
-HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>" onerror="x'
-SPEC = ClipSpec(frames=8, height=64, width=64, frame_rate=8, sample_rate=48_000)
 VOID = {'meta', 'link', 'img', 'input', 'br', 'path', 'circle', 'rect', 'line', 'polyline'}
 
 
@@ -42,31 +38,9 @@ class Parser(html.parser.HTMLParser):
             assert self.open.pop() == tag
 
 
-def window(seed: int) -> Clip:
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 255, (SPEC.frames, 8, 8, 3), np.uint8)
-    audio = (3000 * np.sin(np.arange(SPEC.samples) / 20)).astype(np.int16)[:, None]
-    return Clip(small.repeat(8, 1).repeat(8, 2), audio)
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    evaluation = evaluate(batch_of((0, 51, 3277, 2), (1, 51, 3277, 0)))
-    row = table5.results(
-        AutoencoderConfig(latents=392), evaluation, step=3, windows=1, checkpoint=HOSTILE
-    )
-    lines = [line | {'name': HOSTILE, 'label': HOSTILE} for line in evaluation.clip_table()]
-    shown = [
-        ShownClip(rank, lines[0], window(1), window(2)._replace(label=np.array([0.7, 0.2, 0.1])))
-        for rank in ('best', 'worst')
-    ]
-    training = [{'step': step, 'train/loss': 1 / (step + 1)} for step in range(20)]
-    half = Half([window(3)], 20.5, 20.25)
-    classes = (HOSTILE, 'dog', 'owl')
-    model = Model(row, lines, SPEC, classes, shown, half, training, {'path': HOSTILE})
-    folder = tmp_path_factory.mktemp('report')
-    page.write_report([model, model], folder)
-    return folder
+    return make_report(tmp_path_factory.mktemp('report'))
 
 
 @pytest.fixture(scope='module')
@@ -97,7 +71,9 @@ def test_all_linked_files_exist_and_nothing_is_requested(folder, tags):
     ]
     files = {link for link in links if not link.startswith(('#', 'data:,'))}
     assert files == {f'media/{path.name}' for path in (folder / 'media').iterdir()}
-    assert len(files) == 2 * 2 * (3 + 2)  # models x clips x (films and spectrograms)
+    assert len(files) == 2 * 2 * (
+        3 + 3 + 2
+    )  # models x clips x (films, their posters, spectrograms)
     style = (folder / 'index.html').read_text().split('<style>')[1].split('</style>')[0]
     assert 'url(' not in style and '@import' not in style
 
