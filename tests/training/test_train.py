@@ -135,7 +135,7 @@ def test_killed_and_started_again_is_the_same_run(finished, tmp_path, cache):
         ),
         ({'data__source': 'folder', 'data__path': '/nowhere/at/all'}, 1, '/nowhere/at/all'),
         ({'model__classes': 3}, 2, '--config.model.classes=6'),
-        ({'optimizer__name': 'sgd'}, 2, "'lamb' or 'adamw'"),
+        ({'optimizer__name': 'sgd'}, 2, "'lamb', 'adamw' or 'muon'"),
         ({'data__source': 'tfds'}, 2, 'needs data.path, the folder of your prepared datasets'),
         ({'data__classes': "('stars',)"}, 2, "did you mean 'star'?"),
         ({'data__fraction': 0.0}, 2, 'data.fraction=0.0 must be above 0'),
