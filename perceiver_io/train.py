@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with run_lock(values.workdir), StopSignals() as stop:
             begin = start.decide(values.config.to_dict(), values.workdir)
-            loop.train(begin, values.workdir, stop, Extras(values.histograms, values.wandb))
+            extras = Extras(values.histograms, values.wandb, values.gradient_norms)
+            loop.train(begin, values.workdir, stop, extras)
     except Stopped as stopped:
         print(f'{stopped}; to continue: {cli.command_line()}', file=sys.stderr)
         return 128 + signal.SIGINT if stopped.signal == signal.SIGINT else os.EX_OK
@@ -49,6 +50,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string('workdir', None, 'Folder of the run; created if it does not exist.')
     flags.DEFINE_bool('histograms', False, 'Histograms of the parameters at every evaluation.')
+    flags.DEFINE_bool('gradient_norms', False, 'The norms of the gradients by group of modules.')
     flags.DEFINE_bool('wandb', False, 'Writes all metrics to Weights & Biases too.')
     define_distributed_flags()
 

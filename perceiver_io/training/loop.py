@@ -64,6 +64,7 @@ def train(
         seed=config.seed,
         mesh=mesh,
         accumulate=config.accumulate,
+        group_norms=extras.gradient_norms,
     )
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(

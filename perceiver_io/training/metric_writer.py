@@ -18,10 +18,12 @@ class Extras:
     Attributes:
         histograms: of the parameters, at every evaluation.
         wandb: everything to Weights & Biases too, see `wandb_sink`.
+        gradient_norms: of groups of modules, see `gradient_norms`.
     """
 
     histograms: bool = False
     wandb: bool = False
+    gradient_norms: bool = False
 
 
 NO_EXTRAS = Extras()

@@ -24,6 +24,7 @@ from perceiver_io.metrics import quality
 from perceiver_io.metrics.losses import LossWeights, loss_terms, weighted_total
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.modalities import patch_audio
+from perceiver_io.training.gradient_norms import norms_by_group
 from perceiver_io.training.initialization.placed import placed_parameters
 from perceiver_io.training.initialization.placement import Placement
 
@@ -185,8 +186,11 @@ def make_train_step(
     seed: int,
     mesh: Mesh,
     accumulate: int = 1,
+    group_norms: bool = False,
 ) -> TrainStep:
     """The step, jitted for a mesh.
+
+    With `group_norms` the metrics have the norms of `gradient_norms` besides.
 
     With `accumulate` > 1 the batch is split into that many parts, one after the other, whose
     gradients are averaged: it needs the memory of a part, and makes the update of the whole.
@@ -232,6 +236,8 @@ def make_train_step(
             'parameter_norm': optax.tree.norm(params),
             'bad_step': 1.0 - good,
         }
+        if group_norms:
+            scalars |= norms_by_group(grads)
         return TrainState(state.step + 1, params, opt_state), scalars
 
     return jax.jit(

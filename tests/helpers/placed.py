@@ -105,10 +105,9 @@ def check_it_learns(config: AutoencoderConfig, optimizer: str) -> None:
         20,
         Placement(),
         LossWeights(4.0, 3.0, 0.1),
-        steps.SamplingConfig(video_queries=128, audio_queries=32),
+        steps.SamplingConfig(video_queries=128, audio_queries=32, label_masked=0.0),
     )
     for name in (name for name in history[0] if name.startswith('loss')):
         values = [metrics[name] for metrics in history]
         assert np.isfinite(values).all()
-        limit = 1.0 if name == 'loss/label' else 0.9
-        assert np.mean(values[-5:]) < limit * np.mean(values[:2]), (name, values)
+        assert np.mean(values[-5:]) < np.mean(values[:5]), (name, values)

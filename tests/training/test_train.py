@@ -43,6 +43,7 @@ def command(workdir, cache, **overrides) -> list[str]:
         f'--config={ROOT}/configs/demo.py',
         f'--workdir={workdir}',
         '--histograms',
+        '--gradient_norms',
         *[f'--config.{name}={value}' for name, value in keys.items()],
     ]
 
@@ -77,6 +78,11 @@ def test_a_run_leaves_what_it_promises(finished):
     assert waits and 0 <= min(waits) <= max(waits) <= 1
     rates = [line['train/learning_rate'] for line in lines if 'train/learning_rate' in line]
     assert 0 < rates[-1] < rates[0] == pytest.approx(2e-3)  # the end of the cosine, and the peak
+    groups = {key.split('/')[-1] for key in lines[0] if key.startswith('train/gradient_norm/')}
+    assert groups == {
+        *('latents', 'encoder', 'self_attends', 'decoder'),
+        *('video', 'audio', 'label'),
+    }
     shown = events(finished / 'tensorboard')
     for tag in ('reconstruction', 'reconstruction_2', 'reconstruction_3', 'original_2'):
         assert {step for step, _ in shown[tag]} == {12, 24}, tag
