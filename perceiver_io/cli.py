@@ -39,6 +39,7 @@ COMMANDS = {
     'convert': 'converts weights between formats',
     'prepare': 'prepares a dataset for training',
     'inspect': 'shows the clips of a dataset',
+    'compile': 'compiles the programs of a config for TPUs that are not here',
     'completion': 'prints a completion script for bash or zsh',
 }
 ALIASES = {'embed': 'encode'}  # the name of earlier versions

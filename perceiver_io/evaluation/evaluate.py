@@ -150,6 +150,21 @@ class Pass:
         return ShownWindow(int(places.record), original, reconstruction)
 
 
+def measures_for(
+    modalities: tuple[str, ...], spec: ClipSpec, loss: LossWeights
+) -> tuple[Sequence[Metric], Sequence[Baseline]]:
+    """The metrics and baselines of a model with these modalities, for windows as it takes them."""
+    metrics = registry.metrics_for(
+        modalities,
+        height=spec.height,
+        width=spec.width,
+        samples=spec.samples,
+        sample_rate=spec.sample_rate,
+        loss=loss,
+    )
+    return metrics, baselines_for(modalities)
+
+
 class Evaluator:
     """Evaluates parameters of a model on a set of clips, on all devices of all processes.
 
@@ -184,16 +199,7 @@ class Evaluator:
         self._mesh = mesh
         self._data = data
         self._batch_size = batch_size
-        modalities = model.config.modalities
-        self.metrics = registry.metrics_for(
-            modalities,
-            height=spec.height,
-            width=spec.width,
-            samples=spec.samples,
-            sample_rate=spec.sample_rate,
-            loss=loss,
-        )
-        baselines = baselines_for(modalities)
+        self.metrics, baselines = measures_for(model.config.modalities, spec, loss)
         self._pass = Pass(model, self.metrics, baselines, mesh)
 
     def __call__(

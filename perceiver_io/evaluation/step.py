@@ -53,7 +53,15 @@ EvalStep = Callable[[hk.Params, Clip, Places], Measured]
 
 
 def make_eval_step(model: Reconstructs, statistics: Sequence[Statistic], mesh: Mesh) -> EvalStep:
-    """step(params, clip, places) -> Measured, jitted for the mesh; the label is hidden.
+    """step(params, clip, places) -> Measured, jitted for the mesh; see `eval_program`."""
+    program = eval_program(model, statistics, mesh)
+    return lambda params, clip, places: Measured(*program(params, clip, places))
+
+
+def eval_program(
+    model: Reconstructs, statistics: Sequence[Statistic], mesh: Mesh
+) -> jax.stages.Wrapped:
+    """program(params, clip, places) -> the fields of `Measured`, jitted; the label is hidden.
 
     Args:
         model: the model.
@@ -74,12 +82,11 @@ def make_eval_step(model: Reconstructs, statistics: Sequence[Statistic], mesh: M
         return measured, places, to_integers(output)
 
     everywhere = replicated(mesh)
-    jitted = jax.jit(
+    return jax.jit(
         eval_step,
         in_shardings=(everywhere, clip_sharding(mesh), example_sharding(mesh)),
         out_shardings=(everywhere, everywhere, clip_sharding(mesh)),
     )
-    return lambda params, clip, places: Measured(*jitted(params, clip, places))
 
 
 def to_integers(output: Output) -> Clip:

@@ -75,12 +75,12 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
         run_folder.check_init_from(workdir, before, name)
         if name:
             values = complete(values, before.model, before.data.frame_rate, str(workdir))
-        return Start(_experiment(values), goes_on=True)
+        return Start(experiment_of(values), goes_on=True)
     if name:
         source = loading.load_checkpoint(name)
         values = complete(values, source.config, source.frame_rate, name)
-        return Start(_experiment(values), source=source)
-    return Start(_experiment(values))
+        return Start(experiment_of(values), source=source)
+    return Start(experiment_of(values))
 
 
 def complete(
@@ -105,8 +105,13 @@ def complete(
     return {**values, 'model': dataclasses.asdict(fitted), 'data': data}
 
 
-def _experiment(values: Mapping[str, Any]) -> Experiment:
-    """The experiment of a config that leaves at most the number of classes open."""
+def experiment_of(values: Mapping[str, Any]) -> Experiment:
+    """The experiment of a config that leaves at most the number of classes open.
+
+    Raises:
+        UsageError: a value is wrong, or the config takes its model from a checkpoint.
+        UserError: the classes of the clips cannot be read.
+    """
     model = dict(values.get('model', {}))
     if model.get('latents', 0) is None:
         raise UsageError(

@@ -75,6 +75,7 @@ NOT_FOR_THE_PUBLIC_NAMES = {'av', 'cv2', 'optax', 'orbax', 'tensorflow_datasets'
 ROOT_MODULES = {
     '__init__',
     'cli',
+    'compile',
     'completion',
     'convert',
     'decode',

@@ -1,0 +1,122 @@
+"""Compiles a config's programs for TPUs that are not here, and estimates their speed.
+
+    perceiver-io compile --topology=v5e:16x16 --config=kinetics700 [--config.group.key=value ...]
+
+Needs libtpu (pip install -r requirements-tpu.txt) but no TPU; every program takes minutes. For
+initialization, the training step and the evaluation step it prints what a chip holds in memory,
+its arithmetic and memory traffic with loops counted, every communication between chips, and a
+lower bound of the time.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import flags
+from ml_collections import config_flags
+
+from perceiver_io import cli
+from perceiver_io.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from perceiver_io.distributed.chips import Chip
+    from perceiver_io.training.compilation import Compiled, Roofline
+
+PROGRAMS = ('init', 'train', 'eval')
+SHOWN = 12  # kinds of communications
+
+
+def main(arguments: Sequence[str]) -> int:
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before JAX looks for devices
+    from perceiver_io.training.compilation import TopologyCompiler, roofline
+    from perceiver_io.training.start import experiment_of
+
+    cli.no_arguments(arguments)
+    values = flags.FLAGS
+    if values.config is None or not values.topology:
+        raise UsageError('both --topology=v5e:16x16, or another, and --config=NAME are needed')
+    unknown = set(values.programs) - set(PROGRAMS)
+    if unknown or not values.programs:
+        raise UsageError(
+            f'--programs={",".join(values.programs)}: give some of {",".join(PROGRAMS)}'
+        )
+    experiment = experiment_of(values.config.to_dict())
+    compiler = TopologyCompiler(experiment, values.topology, values.programs)
+    mesh = ' x '.join(f'{name} {size}' for name, size in compiler.mesh.shape.items())
+    print(
+        f'{values.topology}: {compiler.mesh.size} chips of {compiler.chip.memory / 1e9:.0f} GB, '
+        f'mesh {mesh}; {experiment.model.dtype}, {experiment.model.attention}'
+    )
+    found = []
+    for name in values.programs:
+        print(f'compiling {name} ...', file=sys.stderr)
+        program = compiler.compile(name)
+        bound = roofline(program, compiler.chip, experiment.model.dtype)
+        print('\n'.join(_lines(program, bound, compiler.chip)), flush=True)
+        found.append(dataclasses.asdict(program) | {'roofline': dataclasses.asdict(bound)})
+    print(_ASSUMPTIONS)
+    if values.json:
+        with open(values.json, 'w') as file:
+            json.dump({'topology': values.topology, 'programs': found}, file, indent=2)
+    return os.EX_OK
+
+
+_ASSUMPTIONS = """
+Assumptions: published peaks of the chip; arithmetic counts matrix products alone, and a float32
+product as six passes of bfloat16; memory traffic charges every instruction its operands in whole,
+so that it is an upper bound; communication does not overlap. The largest batch supposes that
+intermediate values grow in proportion to the batch. No speed was measured."""
+
+
+def _lines(program: 'Compiled', bound: 'Roofline', chip: 'Chip') -> list[str]:
+    gigabytes = {
+        'arguments': program.arguments,
+        'temporaries': program.temporaries,
+        'peak': program.peak,
+    }
+    memory = ', '.join(f'{name} {size / 1e9:.3f} GB' for name, size in gigabytes.items())
+    lines = [
+        '',
+        f'{program.name}: compiled in {program.seconds:.0f} s'
+        + (f', batch {program.examples}' if program.examples else ''),
+        f'  memory of a chip     {memory} of {chip.memory / 1e9:.0f} GB',
+        f'  products of a chip   {program.flops / 1e9:.1f} GFLOP',
+        f'  memory traffic       at most {program.traffic / 1e9:.2f} GB',
+    ]
+    counts: collections.Counter[tuple[str, str, int]] = collections.Counter()
+    for collective in program.collectives:
+        counts[collective.kind, collective.dtype, collective.bytes] += collective.times
+    largest = sorted(counts.items(), key=lambda item: -item[0][2])
+    for (kind, dtype, size), times in largest[:SHOWN]:
+        lines.append(f'  {kind:20} {times} x {size / 1e6:.4f} MB {dtype}')
+    if len(largest) > SHOWN:
+        lines.append(f'  and {len(largest) - SHOWN} smaller kinds')
+    if not largest:
+        lines.append('  communication        none')
+    if program.examples:
+        lines += [
+            f'  time at least        {bound.total * 1e3:.2f} ms: the larger of arithmetic '
+            f'{bound.arithmetic * 1e3:.2f} ms and memory {bound.memory * 1e3:.2f} ms, plus links '
+            f'{bound.links * 1e3:.2f} ms',
+            f'  examples/s at most   {program.examples / bound.total:,.0f}, which the input has to '
+            'deliver (docs/input_pipeline.md says what a core delivers)',
+            f'  largest batch        about {program.largest_batch(chip)}',
+        ]
+    return lines
+
+
+def define_flags() -> None:
+    config_flags.DEFINE_config_file(
+        'config', None, 'Config: a path, or a name such as kinetics700.'
+    )
+    flags.DEFINE_string('topology', None, 'Chips and their grid as libtpu names them: v5e:16x16.')
+    flags.DEFINE_list('programs', list(PROGRAMS), 'What to compile.')
+    flags.DEFINE_string('json', None, 'A file for the figures, with every communication.')
+
+
+if __name__ == '__main__':
+    cli.run(main, define_flags)

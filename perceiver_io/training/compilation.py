@@ -1,0 +1,270 @@
+"""Compiles the programs of an experiment for TPUs that are not here, and estimates their speed.
+
+The programs are those that a run compiles: initialization, the training step and the evaluation
+step. The compiler for TPUs comes with the package `libtpu` and needs no TPU.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from perceiver_io.core.clip import Clip
+from perceiver_io.core.errors import UsageError, UserError, as_usage
+from perceiver_io.distributed import sharding
+from perceiver_io.distributed.chips import Chip, chip_of
+from perceiver_io.distributed.flops import matrix_products
+from perceiver_io.distributed.hlo import Collective, read_program
+from perceiver_io.evaluation.evaluate import measures_for
+from perceiver_io.evaluation.rows import statistics_of
+from perceiver_io.evaluation.step import Places, eval_program
+from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.training.experiment import Experiment
+from perceiver_io.training.optimizer import make_optimizer
+from perceiver_io.training.steps import TrainState, make_loss, make_train_step, stream
+
+PASSES = {'float32': 6, 'bfloat16': 1}  # bfloat16 passes of a product at the highest precision
+USABLE = 0.95  # of the memory of a chip, the share that a program can count on
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A program compiled for one chip of a topology.
+
+    Attributes:
+        name: 'train', 'eval' or 'init'.
+        chips: of the topology.
+        examples: in a batch over all chips; 0 for 'init'.
+        seconds: that the compilation took.
+        arguments: bytes of a chip's memory that hold the arguments.
+        temporaries: bytes for intermediate values.
+        peak: bytes in use at most.
+        flops: of the matrix products on a chip, loops counted.
+        traffic: bytes that a chip reads from and writes to its memory; an upper bound.
+        collectives: communications between chips.
+    """
+
+    name: str
+    chips: int
+    examples: int
+    seconds: float
+    arguments: int
+    temporaries: int
+    peak: int
+    flops: float
+    traffic: int
+    collectives: tuple[Collective, ...]
+
+    def largest_batch(self, chip: Chip) -> int:
+        """Examples over all chips that fit, if intermediate values grow with the batch."""
+        if not self.examples:
+            return 0
+        fixed = self.peak - self.temporaries
+        fit = int(self.examples * (USABLE * chip.memory - fixed) / max(self.temporaries, 1))
+        return max(fit - fit % self.chips, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """A lower bound of the time of a program: seconds for each of its limits.
+
+    Arithmetic and memory traffic overlap; communication is added.
+    """
+
+    arithmetic: float
+    memory: float
+    links: float
+
+    @property
+    def total(self) -> float:
+        return max(self.arithmetic, self.memory) + self.links
+
+
+def roofline(program: Compiled, chip: Chip, dtype: str) -> Roofline:
+    """The bounds at the published peaks of a chip.
+
+    A float32 product at the highest precision takes six passes of bfloat16. An all-reduce of n
+    bytes sends 2 n bytes from every chip; other collectives n.
+    """
+    sent = sum(
+        (2 if collective.kind == 'all-reduce' else 1) * collective.bytes * collective.times
+        for collective in program.collectives
+    )
+    return Roofline(
+        arithmetic=program.flops * PASSES[dtype] / chip.flops,
+        memory=program.traffic / chip.bandwidth,
+        links=sent / chip.links,
+    )
+
+
+class _Source(NamedTuple):
+    """A program before it is compiled."""
+
+    jitted: Any
+    arguments: tuple[Any, ...]
+    flops: float
+    examples: int
+
+
+class TopologyCompiler:
+    """Compiles the programs of an experiment for a topology.
+
+    Args:
+        experiment: complete, with the number of classes.
+        topology: as libtpu names it, such as 'v5e:16x16'.
+        programs: those that will be compiled: some of 'init', 'train', 'eval'.
+
+    Raises:
+        UsageError: the topology is unknown, or does not fit the batch.
+        UserError: libtpu is not installed.
+    """
+
+    def __init__(self, experiment: Experiment, topology: str, programs: Collection[str]) -> None:
+        self.chip = chip_of(topology)
+        config, frames = experiment.training, experiment.model.frames
+        with as_usage():
+            self._mesh = sharding.make_mesh(experiment.mesh, topology_devices(topology))
+            if 'train' in programs:
+                sharding.check_divisible(
+                    self._mesh,
+                    batch_size=config.batch_size,
+                    frames=frames,
+                    accumulate=config.accumulate,
+                )
+            if 'eval' in programs:
+                sharding.check_divisible(
+                    self._mesh, batch_size=config.eval_batch_size, frames=frames
+                )
+        self._experiment = experiment
+        self._model = Autoencoder(experiment.model.for_platform('tpu'))
+        self._optimizer = make_optimizer(experiment.optimizer, config.steps)
+        self._params = jax.eval_shape(self._model.init, jax.random.key(0))
+
+    @property
+    def mesh(self) -> Mesh:
+        """All chips of the topology."""
+        return self._mesh
+
+    def compile(self, name: str) -> Compiled:
+        """Compiles a program; takes minutes.
+
+        Raises:
+            UserError: it does not fit into the memory of a chip.
+        """
+        sources: Mapping[str, Callable[[], _Source]] = {
+            'init': self._init,
+            'train': self._train,
+            'eval': self._eval,
+        }
+        source = sources[name]()
+        lowered = source.jitted.trace(*source.arguments).lower(lowering_platforms=('tpu',))
+        start = time.monotonic()
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if 'RESOURCE_EXHAUSTED' not in str(error):
+                raise
+            raise UserError(
+                f'the program {name!r} does not fit into the {self.chip.memory / 1e9:.0f} GB of a '
+                'chip: lower the batch size, or raise --config.training.accumulate or '
+                f'--config.mesh.context ({str(error).splitlines()[0][:200]})'
+            ) from error
+        memory = compiled.memory_analysis()
+        program = read_program(compiled.as_text())
+        return Compiled(
+            name=name,
+            chips=self._mesh.size,
+            examples=source.examples,
+            seconds=time.monotonic() - start,
+            arguments=memory.argument_size_in_bytes,
+            temporaries=memory.temp_size_in_bytes,
+            peak=memory.peak_memory_in_bytes,
+            flops=source.flops,
+            traffic=program.traffic,
+            collectives=program.collectives,
+        )
+
+    def _init(self) -> _Source:
+        def init() -> TrainState:
+            params = self._model.init(stream(self._experiment.training.seed, 'init', 0))
+            return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer.init(params))
+
+        return _Source(jax.jit(init, out_shardings=sharding.state_sharding(self._mesh)), (), 0.0, 0)
+
+    def _train(self) -> _Source:
+        experiment, config = self._experiment, self._experiment.training
+        step = make_train_step(
+            self._model,
+            self._optimizer,
+            experiment.loss,
+            experiment.sampling,
+            seed=config.seed,
+            mesh=self._mesh,
+            accumulate=config.accumulate,
+        )
+        moments = jax.eval_shape(self._optimizer.init, self._params)
+        step_number: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        state = TrainState(step_number, self._params, moments)
+        loss = make_loss(self._model, experiment.loss, experiment.sampling)
+
+        def gradient(params: Any, clip: Clip) -> Any:
+            return jax.grad(loss, has_aux=True)(params, clip, config.seed, jnp.int32(0))
+
+        def update(params: Any, grads: Any, moments: optax.OptState) -> Any:
+            return self._optimizer.update(grads, moments, params)
+
+        clip = self._clip(config.batch_size)
+        flops = matrix_products(gradient, self._params, clip) / self._mesh.size
+        flops += matrix_products(update, self._params, self._params, moments)  # on every chip
+        return _Source(step, (state, clip), flops, config.batch_size)
+
+    def _eval(self) -> _Source:
+        experiment, batch = self._experiment, self._experiment.training.eval_batch_size
+        measures = measures_for(experiment.model.modalities, experiment.clip_spec, experiment.loss)
+        model = self._model
+        program = eval_program(model, statistics_of(*measures), self._mesh)
+        clip = self._clip(batch)
+        index = jax.ShapeDtypeStruct((batch,), jnp.int32)
+        places = Places(jax.ShapeDtypeStruct((batch,), jnp.bool_), index, index)
+
+        def reconstruct(params: Any, clip: Clip) -> Any:
+            return model.reconstruct(params, video=clip.video, audio=clip.audio)
+
+        flops = matrix_products(reconstruct, self._params, clip) / self._mesh.size
+        return _Source(program, (self._params, clip, places), flops, batch)
+
+    def _clip(self, batch: int) -> Clip:
+        config = self._experiment.model
+        return Clip(
+            video=jax.ShapeDtypeStruct((batch, *config.video_shape, config.channels), jnp.uint8),
+            audio=jax.ShapeDtypeStruct((batch, config.samples, 1), jnp.int16),
+            label=jax.ShapeDtypeStruct((batch,), jnp.int32),
+        )
+
+
+def topology_devices(topology: str) -> list[jax.Device]:
+    """The devices of a topology, which need not be here.
+
+    Raises:
+        UsageError: the compiler does not know the topology.
+        UserError: libtpu is not installed.
+    """
+    from jax.experimental import topologies
+
+    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # asks no metadata server which TPU this is
+    try:
+        found = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
+    except Exception as error:  # of several types, none of them documented
+        reason = str(error).splitlines()[0][:200]
+        if 'libtpu' in str(error) or 'No PJRT' in str(error):
+            raise UserError(
+                f'programs for TPUs need libtpu: pip install -r requirements-tpu.txt ({reason})'
+            ) from error
+        raise UsageError(f'--topology={topology} is refused by libtpu: {reason}') from error
+    return sorted(found, key=lambda device: device.id)
