@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from perceiver_io.distributed.chips import Chip
     from perceiver_io.training.compilation import Compiled, Roofline
 
+# The host is used as a CPU, and libtpu asks no metadata server which TPU it is.
+_ENVIRONMENT = {
+    'JAX_PLATFORMS': 'cpu',
+    'TPU_SKIP_MDS_QUERY': '1',
+    'TPU_WORKER_HOSTNAMES': 'localhost',
+}
 PROGRAMS = ('init', 'train', 'eval')
 SHOWN = 12  # kinds of communications
 
 
 def main(arguments: Sequence[str]) -> int:
-    os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # before JAX looks for devices
+    for name, value in _ENVIRONMENT.items():  # before JAX looks for devices
+        os.environ.setdefault(name, value)
     from perceiver_io.training.compilation import TopologyCompiler, roofline
     from perceiver_io.training.start import experiment_of
 

@@ -5,7 +5,6 @@ step. The compiler for TPUs comes with the package `libtpu` and needs no TPU.
 """
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -257,12 +256,11 @@ def topology_devices(topology: str) -> list[jax.Device]:
     """
     from jax.experimental import topologies
 
-    os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')  # asks no metadata server which TPU this is
     try:
         found = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
     except Exception as error:  # of several types, none of them documented
         reason = str(error).splitlines()[0][:200]
-        if 'libtpu' in str(error) or 'No PJRT' in str(error):
+        if 'TPU support not installed' in str(error) or 'No PJRT' in str(error):
             raise UserError(
                 f'programs for TPUs need libtpu: pip install -r requirements-tpu.txt ({reason})'
             ) from error

@@ -107,7 +107,7 @@ def play(path: str | os.PathLike) -> Played:
     return Played(frames, sound, channels, size.height, size.width)
 
 
-def python(*arguments: Any) -> subprocess.CompletedProcess:
+def python(*arguments: Any, timeout: float = 120) -> subprocess.CompletedProcess:
     """Runs a program of the project from the root of the repository."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -115,5 +115,5 @@ def python(*arguments: Any) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-        timeout=120,
+        timeout=timeout,
     )

@@ -1,0 +1,78 @@
+"""`perceiver-io compile`: wrong usage, the estimate, and a program for TPUs where libtpu is there."""
+
+import json
+
+import pytest
+from helpers.runs import python
+from helpers.tiny import TINY_DEMO
+
+from perceiver_io.distributed.chips import CHIPS
+from perceiver_io.distributed.hlo import Collective
+from perceiver_io.training.compilation import Compiled, roofline
+
+PROGRAM = Compiled(
+    name='train',
+    chips=4,
+    examples=16,
+    seconds=1.0,
+    arguments=10**9,
+    temporaries=2 * 10**9,
+    peak=3 * 10**9,
+    flops=197e12,
+    traffic=819 * 10**9,
+    collectives=(
+        Collective('all-reduce', 'f32', 10**9, 2),
+        Collective('collective-permute', 'f32', 10**9, 1),
+    ),
+)
+
+
+def test_the_bound_is_the_slower_of_arithmetic_and_memory_and_what_is_sent():
+    bound = roofline(PROGRAM, CHIPS['v5e'], 'bfloat16')
+    assert (bound.arithmetic, bound.memory) == (1.0, 1.0)
+    assert bound.links == pytest.approx((2 * 2 + 1) * 1e9 / 200e9)
+    assert bound.total == pytest.approx(1.025)
+    assert roofline(PROGRAM, CHIPS['v5e'], 'float32').total == pytest.approx(6.025)
+
+
+def test_the_largest_batch_fills_what_the_arguments_leave():
+    # 0.95 x 16 GB less 1 GB, at 2 GB for 16 examples, in multiples of 4 chips.
+    assert PROGRAM.largest_batch(CHIPS['v5e']) == 112
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--topology=x:2', '--config=demo'], 'give one of v4, v5e, v5p, v6e'),
+        (['--topology=v5e:2x2', '--config=demo', '--programs=run'], 'init,train,eval'),
+        (['--config=demo'], '--topology=v5e:16x16, or another, and --config=NAME are needed'),
+    ],
+)
+def test_wrong_usage(arguments, message):
+    done = python('-m', 'perceiver_io.compile', *arguments)
+    assert done.returncode == 2 and done.stderr.count('\n') == 1
+    assert message in done.stderr
+
+
+@pytest.mark.slow
+def test_a_step_for_four_chips(tmp_path):
+    """Minutes: the gradient is summed in float32, once, and nothing is gathered."""
+    pytest.importorskip('libtpu', reason='needs requirements-tpu.txt')
+    keys = TINY_DEMO | {'model.classes': 6}
+    done = python(
+        '-m',
+        'perceiver_io.compile',
+        '--topology=v5e:2x2',
+        '--config=demo',
+        '--programs=train',
+        f'--json={tmp_path}/figures.json',
+        *(f'--config.{name}={value}' for name, value in keys.items()),
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (program,) = json.loads((tmp_path / 'figures.json').read_text())['programs']
+    kinds = {collective['kind'] for collective in program['collectives']}
+    assert kinds == {'all-reduce'}
+    largest = max(program['collectives'], key=lambda collective: collective['bytes'])
+    assert largest['dtype'] == 'f32' and largest['times'] == 1
+    assert 0 < program['flops'] < 1e12 and program['traffic'] > program['arguments'] / 2
