@@ -172,6 +172,10 @@ WRONG = [
     ('inspect --output=WORK --path=FOLDER --csv=wrong.csv', 1, 'file'),
     ('inspect --output=WORK --rows=0', 2, 'rows'),
     ('inspect FOLDER --output=WORK', 2, 'FOLDER'),
+    ('compile', 2, '--topology=v5e:16x16'),
+    ('compile --config=demo', 2, '--topology'),
+    ('compile --config=demo --topology=x:2', 2, 'give one of v4, v5e, v5p, v6e'),
+    ('compile --config=demo --topology=v5e:2x2 --programs=run', 2, 'init,train,eval'),
 ]
 
 
