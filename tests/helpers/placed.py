@@ -94,7 +94,7 @@ def train(
 
 
 def check_it_learns(config: AutoencoderConfig, optimizer: str) -> None:
-    """Every loss is finite and falls in 20 steps of 'muon' or 'adamw'."""
+    """Every loss is finite and falls in 60 steps of 'muon' or 'adamw'."""
     rates = {
         'muon': dict(learning_rate=0.01, adam_learning_rate=2e-3, b1=0.95),
         'adamw': dict(learning_rate=2e-3),
@@ -102,7 +102,7 @@ def check_it_learns(config: AutoencoderConfig, optimizer: str) -> None:
     history = train(
         config,
         OptimizerConfig(optimizer, flat=1.0, clip_norm=1.0, **rates[optimizer]),
-        20,
+        60,
         Placement(),
         LossWeights(4.0, 3.0, 0.1),
         steps.SamplingConfig(video_queries=128, audio_queries=32, label_masked=0.0),
