@@ -5,10 +5,9 @@ import numpy as np
 from perceiver_io.core.clip import Clip
 from perceiver_io.models.config import AutoencoderConfig
 
-# configs/demo.py in small, as flags of train.py, with the placed start and Muon.
+# configs/demo.py in small, as flags of train.py.
 TINY_DEMO = {
-    'model.initialization': 'placed',
-    'optimizer.name': 'muon',
+    'initialization.video_grid': '(1,2,2)',
     'model.frames': 4,
     'model.height': 16,
     'model.width': 16,

@@ -23,6 +23,7 @@ PAGES = [
 
 # Flags that make the demo a matter of seconds.
 SHRUNK = {
+    'initialization.video_grid': '(1,2,2)',
     'model.height': 16,
     'model.width': 16,
     'model.audio_patch': 192,
