@@ -316,7 +316,7 @@ def _keys(config: Any, prefix: str = '') -> list[str]:
         else:
             shown = '' if value is None else repr(value)
             kind = config.get_type(key).__name__
-            lines.append(f'{prefix + key:34}{kind:7}{shown}'.rstrip())
+            lines.append(f'{prefix + key:40}{kind:7}{shown}'.rstrip())
     return lines
 
 

@@ -240,7 +240,7 @@ def test_changes_are_named_or_refused(finished, cache, tmp_path):
     done = run(workdir, cache, training__batch_size=8, optimizer__learning_rate=1.0)
     assert done.returncode == 1
     assert 'training.batch_size (4 then, 8 now)' in done.stderr
-    assert 'optimizer.learning_rate (0.002 then, 1.0 now)' in done.stderr
+    assert 'optimizer.learning_rate (0.02 then, 1.0 now)' in done.stderr
     done = run(workdir, cache, training__log_every=2)
     assert done.returncode == 0
     assert 'changed: training.log_every is 2, it was 4' in done.stderr
