@@ -223,9 +223,9 @@ def _before_dashes(argv: Sequence[str]) -> set[str]:
 
 def _usage_message(error: Exception) -> str:
     """The line for an error while the flags are parsed, which includes running the config file."""
-    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
-        # ml_collections reports an unknown key in this form, in two lines.
-        text = 'the config has no key ' + '; '.join(str(error.args[0].args[0]).splitlines())
+    unknown = _unknown_key(error)
+    if unknown:
+        text = f'the config has no key {unknown}'
     elif isinstance(error, UserError):
         text = str(error)
     else:
@@ -238,6 +238,18 @@ def _usage_message(error: Exception) -> str:
         elif type(error).__module__.partition('.')[0] not in ('absl', 'ml_collections'):
             text = f'the config file cannot be used: {type(error).__name__}: {text}'
     return ' '.join(text.split())
+
+
+def _unknown_key(error: Exception) -> str | None:
+    """The key that a config lacks and the one that is most like it, if that is the error.
+
+    ml_collections raises a KeyError for a group and an AttributeError around one for the last part
+    of a key. Its text has the key in quotes, and the proposal in a second line.
+    """
+    if isinstance(error, AttributeError) and error.args:
+        error = error.args[0]
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else ''
+    return '; '.join(text.splitlines()) if text.startswith(("'", '"')) else None
 
 
 def _check_configs(names: Iterable[str]) -> None:

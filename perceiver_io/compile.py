@@ -2,7 +2,7 @@
 
     perceiver-io compile --topology=v5e:16x16 --config=kinetics700 [--config.group.key=value ...]
 
-Needs libtpu (pip install -r requirements-tpu.txt) but no TPU; every program takes minutes. For
+Needs libtpu (pip install "jax[tpu]") but no TPU; every program takes minutes. For
 initialization, the training step and the evaluation step it prints what a chip holds in memory,
 its arithmetic and memory traffic with loops counted, every communication between chips, and a
 lower bound of the time.

@@ -1,6 +1,6 @@
 """Evaluates models: the row of Table 5 of each, a line for every clip, and a few videos to look at.
 
-    python eval.py --checkpoint=X [--checkpoint=Y ...] --output=OUT
+    perceiver-io eval --checkpoint=X [--checkpoint=Y ...] --output=OUT
         [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of

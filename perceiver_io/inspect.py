@@ -1,8 +1,8 @@
 """Shows what a run would train on.
 
-    python -m perceiver_io.inspect --output=OUT --dataset_dir=DATASETS [--dataset=NAME]
-    python -m perceiver_io.inspect --output=OUT --path=FOLDER [--csv=labels.csv]
-    python -m perceiver_io.inspect --output=OUT
+    perceiver-io inspect --output=OUT --dataset_dir=DATASETS [--dataset=NAME]
+    perceiver-io inspect --output=OUT --path=FOLDER [--csv=labels.csv]
+    perceiver-io inspect --output=OUT
 
 for a prepared dataset, a folder, or the rendered clips. Prints the counts of the classes, the
 durations and the share of clips with audio, and writes OUT/contact_sheet.png, OUT/classes.csv and a

@@ -1,4 +1,4 @@
-"""Prepares a dataset: `python -m perceiver_io.prepare --source=FOLDER --dataset_dir=DIR`.
+"""Prepares a dataset: `perceiver-io prepare --source=FOLDER --dataset_dir=DIR`.
 
 A run that was stopped continues when it is started again with the same flags.
 """

@@ -1,6 +1,6 @@
 """Trains the multimodal autoencoder.
 
-    python train.py --config=demo --workdir=DIR [--config.group.key=value ...]
+    perceiver-io train --config=demo --workdir=DIR [--config.group.key=value ...]
 
 The same command continues a run that was stopped, to the same parameters, bit for bit. SIGTERM,
 SIGUSR1 and Ctrl-C save the state and stop. `docs/training.md` lists the keys that may change while

@@ -1,6 +1,6 @@
 """A small autoencoder on rendered clips: minutes on two CPU cores, nothing to download.
 
-    python train.py --config=configs/demo.py --workdir=runs/demo
+    perceiver-io train --config=demo --workdir=runs/demo
 
 The paper's setting, shrunk: a shape moves and hums, six classes, 0.16 s of 48 x 48 pixels and
 audio. Initialization and optimizer are not those of the paper, see docs/training.md.

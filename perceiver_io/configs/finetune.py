@@ -1,9 +1,8 @@
 """Fine-tuning on a folder of your own, from any checkpoint.
 
-    python train.py --config=configs/finetune.py --config.init_from=X \
-        --config.data.path=FOLDER --workdir=DIR
+    perceiver-io train --config=finetune --workdir=DIR --config.init_from=X --config.data.path=Y
 
-FOLDER holds media files and a labels.csv, `file,label[,split]`. The model is that of the
+Y is a folder of media files and a labels.csv, `file,label[,split]`. The model is that of the
 checkpoint, with as many classes as the CSV has. What is new in it is listed, and is trained alone
 for the first steps: --config.optimizer.head_first=0 trains everything from the start, and as many
 as there are steps trains nothing else.

@@ -3,8 +3,8 @@
 arXiv 2107.14795, section 4.3, "Table 5" of its first version. Every key says where it comes from:
 [paper], [code] (the released notebook and modules), or [choice] where neither says.
 
-    python -m perceiver_io.prepare --source=KINETICS --dataset_dir=DATASETS
-    python train.py --config=configs/kinetics700.py --workdir=DIR --config.data.path=DATASETS
+    perceiver-io prepare --source=KINETICS --dataset_dir=DATASETS
+    perceiver-io train --config=kinetics700 --workdir=DIR --config.data.path=DATASETS
 
 Table 5 at 88x: audio PSNR 26.97, video PSNR 24.37, top-1 10.2%. For 176x and 352x set
 --config.model.latents=392 or 196; for accuracy (the paper's 45%) --config.loss.label=1.0.

@@ -1,6 +1,6 @@
 """`kinetics700.py` with our recipe: the placed start, Muon, other loss weights and fewer steps.
 
-    python train.py --config=configs/kinetics700_fast.py --workdir=DIR --config.data.path=DATASETS
+    perceiver-io train --config=kinetics700_fast --workdir=DIR --config.data.path=DATASETS
 
 The model, the data and the number of queries are the paper's. No value here is in the paper. This
 config has not been trained on Kinetics, and the results it leads to are not known: every reason

@@ -1,6 +1,6 @@
 """Your own clips on one GPU, or on a patient CPU: 112 x 112 pixels, 16 frames, 20,000 steps.
 
-    python train.py --config=configs/small.py --workdir=DIR --config.data.path=FOLDER
+    perceiver-io train --config=small --workdir=DIR --config.data.path=FOLDER
 
 FOLDER holds media files and a labels.csv, `file,label[,split]`. The windows are those of the paper
 at half the height and width, and the network has half its channels. docs/benchmarks.md has the time

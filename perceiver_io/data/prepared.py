@@ -95,7 +95,7 @@ def find_dataset(root: str | os.PathLike[str], dataset: str = '') -> pathlib.Pat
             + (
                 f'set data.dataset to one of {", ".join(others)}'
                 if others
-                else 'make one with python -m perceiver_io.prepare'
+                else 'make one with perceiver-io prepare'
             )
         )
     transcoded = [folder for folder in found if 'transcoded' in folder.relative_to(root).parts]

@@ -1,7 +1,7 @@
 """Starting JAX's distributed runtime, for programs that run as several processes.
 
-    python train.py ... --distributed                       # SLURM, GKE, TPU slices: they tell
-    python train.py ... --distributed --coordinator_address=HOST:PORT \\
+    perceiver-io train ... --distributed                       # SLURM, GKE, TPU slices: they tell
+    perceiver-io train ... --distributed --coordinator_address=HOST:PORT \\
         --num_processes=N --process_id=I                    # elsewhere, once for each I
 
 All processes need the same files under the same paths. Call `initialize` before JAX is used.

@@ -262,7 +262,7 @@ def topology_devices(topology: str) -> list[jax.Device]:
         reason = str(error).splitlines()[0][:200]
         if 'TPU support not installed' in str(error) or 'No PJRT' in str(error):
             raise UserError(
-                f'programs for TPUs need libtpu: pip install -r requirements-tpu.txt ({reason})'
+                f'programs for TPUs need libtpu: pip install "jax[tpu]" ({reason})'
             ) from error
         raise UsageError(f'--topology={topology} is refused by libtpu: {reason}') from error
     return sorted(found, key=lambda device: device.id)

@@ -5,6 +5,7 @@ import functools
 import pathlib
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 
 import pytest
@@ -249,3 +250,12 @@ def test_rules_can_fail():
         floors({'a': {'b'}, 'b': {'a'}})
     assert floors({'a': set(), 'b': {'a'}, 'c': {'a', 'b'}}) == {'a': 0, 'b': 1, 'c': 2}
     assert rooms({'core.clip': {'media.reader'}})['core'] - ALLOWED['core'] == {'media'}
+
+
+def test_extras_of_the_package_are_the_requirements_files():
+    extras = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project'][
+        'optional-dependencies'
+    ]
+    for name, requirements in extras.items():
+        lines = (ROOT / f'requirements-{name}.txt').read_text().splitlines()
+        assert requirements == [line for line in lines if not line.startswith(('#', '-r'))], name
