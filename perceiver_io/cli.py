@@ -39,6 +39,7 @@ COMMANDS = {
     'convert': 'converts weights between formats',
     'prepare': 'prepares a dataset for training',
     'inspect': 'shows the clips of a dataset',
+    'sweep': 'trains and evaluates the points of a sweep, and compares them',
     'compile': 'compiles the programs of a config for TPUs that are not here',
     'completion': 'prints a completion script for bash or zsh',
 }

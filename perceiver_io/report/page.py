@@ -49,7 +49,7 @@ def write_report(models: Sequence[Model], folder: pathlib.Path) -> pathlib.Path:
         for number, model in enumerate(models, 1)
     ]
     page = (
-        _environment()
+        environment()
         .get_template('index.html')
         .render(
             sections=sections,
@@ -69,7 +69,7 @@ def write_report(models: Sequence[Model], folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Escapes whatever is put into a page; names that a template misspells are errors."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / 'templates'),

@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     'report': {'core', 'media', 'metrics', 'data', 'models', 'evaluation'},
     'checkpoints': {'core', 'models', 'network'},
     'inference': {'core', 'media', 'metrics', 'models'},
+    'sweeps': {'core'},
     'training': {
         'core',
         'media',
@@ -50,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         'checkpoints',
         'inference',
         'report',
+        'sweeps',
         'training',
     },
     'launchers': {'commands'},
@@ -86,6 +88,7 @@ ROOT_MODULES = {
     'inspect',
     'prepare',
     'reconstruct',
+    'sweep',
     'train',
 }
 LAUNCHERS = {'train', 'eval', 'reconstruct'}

@@ -1,0 +1,1 @@
+"""The sweeps that ship with the package: points around one of the configs."""

@@ -1,0 +1,1 @@
+"""Sweeps: the points around a config, and the programs that train and evaluate each of them."""
