@@ -36,3 +36,30 @@ def log_log_plots(
         axis.legend()
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
+
+
+def learning_curves(
+    path: str | os.PathLike,
+    arms: Mapping[str, Sequence[Sequence[tuple[float, float, float]]]],
+) -> None:
+    """Writes an image with video PSNR over steps, and over seconds.
+
+    Args:
+        path: of the image.
+        arms: {name: runs}, each run a list of (step, seconds, video PSNR in dB). The runs of an arm
+            have one colour.
+    """
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout='constrained', sharey=True)
+    for axis, column, label in zip(axes, (0, 1), ('steps', 'seconds of training')):
+        for number, (name, runs) in enumerate(arms.items()):
+            for run in runs:
+                x = [point[column] for point in run]
+                y = [point[2] for point in run]
+                first = name if run is runs[0] else None
+                axis.plot(x, y, '.-', color=f'C{number}', linewidth=1, label=first)
+        axis.set(xlabel=label)
+        axis.grid(alpha=0.3)
+    axes[0].set(ylabel='video PSNR in dB, evaluation clips')
+    axes[1].legend(fontsize='small')
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
