@@ -6,7 +6,7 @@
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
 the run's `data` can be overridden. `--data.path` names a folder of media files, or with
 `--data.dataset` of prepared datasets. An evaluation that was interrupted goes on when it is started
-again.
+again. With `--distributed` on several processes, each reads its part of the clips.
 """
 
 import dataclasses
@@ -31,6 +31,8 @@ from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
 from perceiver_io.distributed import sharding
 from perceiver_io.distributed.processes import is_first
+from perceiver_io.distributed.start import define_flags as define_distributed_flags
+from perceiver_io.distributed.start import initialize_from_flags
 from perceiver_io.evaluation import rate_distortion, table5
 from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
@@ -50,6 +52,7 @@ VIDEO_SECONDS = 10  # of the side-by-side videos, at most
 def main(arguments: Sequence[str]) -> None:
     cli.no_arguments(arguments)
     values = flags.FLAGS
+    initialize_from_flags()
     evaluate_checkpoints(
         values.checkpoint,
         values.output,
@@ -78,13 +81,7 @@ def define_flags() -> None:
     config_flags.DEFINE_config_dict(
         'data', config_dict.create(**keys), "Overrides keys of the run's `data`."
     )
-
-
-def evaluate_run(
-    checkpoint: str | os.PathLike, output: str | os.PathLike, **options: Any
-) -> dict[str, Any]:
-    """Evaluates one checkpoint; see `evaluate_checkpoints`. Returns what is in `table5.json`."""
-    return evaluate_checkpoints([checkpoint], output, **options)[0]
+    define_distributed_flags()
 
 
 def evaluate_checkpoints(

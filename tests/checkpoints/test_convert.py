@@ -14,13 +14,12 @@ import chex
 import jax
 import numpy as np
 import pytest
-from helpers.runs import ROOT, play, python
+from helpers.runs import ROOT, evaluate_run, play, python
 from helpers.small_checkpoints import CLASSES, make_checkpoint
 
 import perceiver_io
 from perceiver_io import cli
 from perceiver_io import convert as convert_program
-from perceiver_io import eval as eval_program
 from perceiver_io import reconstruct as reconstruct_program
 from perceiver_io.checkpoints import loading, store, transformers, writing
 from perceiver_io.convert import convert
@@ -270,12 +269,12 @@ def clips(tmp_path_factory):
 
 @pytest.mark.parametrize('name', ['run', 'x.pystate'])
 def test_weights_without_data_are_evaluated(forms, clips, tmp_path, name):
-    results = eval_program.evaluate_run(
+    results = evaluate_run(
         forms / name, tmp_path / 'evaluated', batch_size=2, videos=0, data={'path': str(clips)}
     )
     assert results['clips'] == 2 and results['step'] == 12
     with pytest.raises(ValueError, match='needs data.path, the folder of your files'):
-        eval_program.evaluate_run(forms / name, tmp_path / 'evaluated')
+        evaluate_run(forms / name, tmp_path / 'evaluated')
 
 
 def test_files_go_through_released_weights(forms, clips, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from helpers.tiny import TINY_DEMO
 import perceiver_io
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+STEPS = 20
 KEYS = TINY_DEMO | {
-    'training.steps': 8,
+    'training.steps': STEPS,
     'training.log_every': 1,
-    'training.eval_every': 4,
+    'training.eval_every': 10,
+    'training.checkpoint_every': 10,
     'model.dropout': 0.1,
     # AdamW divides by the size of the gradients: with the demo's rate it magnifies rounding.
     'optimizer.learning_rate': 1e-5,
@@ -63,9 +66,10 @@ def finish(running) -> list[str]:
     return shown
 
 
-def metrics(workdir, name) -> list[float]:
+def metrics(workdir, name) -> dict[int, float]:
+    """By step; of a step that was trained twice, what was written last."""
     lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-    return [line[name] for line in lines if name in line]
+    return {line['step']: line[name] for line in lines if name in line}
 
 
 @pytest.fixture(scope='module')
@@ -76,14 +80,42 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(alone, tmp_path):
+@pytest.mark.parametrize('processes', [2, 4])
+def test_several_processes_train_as_one_does(alone, tmp_path, processes):
     """With dropout, masked labels and random queries; evaluated on every clip once."""
     workdir = tmp_path / 'run'
-    shown = finish(start(workdir, alone.parent / 'cache', 2))
-    assert 'process 0 of 2, coordinator localhost:' in shown[0]
+    shown = finish(start(workdir, alone.parent / 'cache', processes))
+    assert f'process 0 of {processes}, coordinator localhost:' in shown[0]
+    assert_same_training(workdir, alone)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
+    """Half of the steps on two processes; then the rest on one, four and two."""
+    half, cache = tmp_path / 'half', alone.parent / 'cache'
+    finish(start(half, cache, 2))
+    shutil.rmtree(half / 'checkpoints' / str(STEPS))
+    for processes in (1, 4, 2):
+        workdir = tmp_path / f'on_{processes}'
+        shutil.copytree(half, workdir)
+        shown = finish(start(workdir, cache, processes))
+        assert f'continuing at step {STEPS // 2}' in shown[0]
+        assert_same_training(workdir, alone)
+
+
+def assert_same_training(workdir: pathlib.Path, alone: pathlib.Path) -> None:
     for name in ('train/loss', 'eval/loss', 'eval/video_psnr', 'eval/clips'):
         ours, theirs = metrics(workdir, name), metrics(alone, name)
-        assert len(ours) == (8 if name == 'train/loss' else 2)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=name)
+        assert len(ours) == (STEPS if name == 'train/loss' else 2)
+        assert ours.keys() == theirs.keys()
+        np.testing.assert_allclose(
+            [*ours.values()], [*theirs.values()], rtol=1e-5, atol=1e-5, err_msg=name
+        )
     ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (workdir, alone))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4), ours, theirs)
+    for module, leaves in theirs.items():
+        for name, leaf in leaves.items():
+            # A bias of keys has gradient 0: AdamW turns its rounding errors into whole steps.
+            if not (name == 'b' and module.endswith('attention/linear_1')):
+                np.testing.assert_allclose(
+                    ours[module][name], leaf, atol=1e-4, err_msg=f'{module}/{name}'
+                )

@@ -6,23 +6,9 @@ import pathlib
 import socket
 import subprocess
 import sys
-import textwrap
 
 import pytest
-from helpers.runs import VAL_CLIPS, make_run, play, read_csv
-
-CODE = textwrap.dedent("""
-    import sys
-    import jax
-
-    run, out, process, count, address = sys.argv[1:]
-    if int(count) > 1:
-        jax.distributed.initialize(address, int(count), int(process))
-    from perceiver_io import eval as eval_program
-
-    eval_program.evaluate_run(run, out, batch_size=8, videos=1, data={'eval_windows': 2})
-    print('devices', len(jax.devices()))
-""")
+from helpers.runs import ROOT, VAL_CLIPS, make_run, play, read_csv
 
 
 @pytest.fixture(scope='module')
@@ -40,9 +26,24 @@ def evaluate(run: pathlib.Path, out: pathlib.Path, processes: int, devices: int)
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(sys.path),
     }
+    command = [
+        sys.executable,
+        str(ROOT / 'eval.py'),
+        f'--checkpoint={run}',
+        f'--output={out}',
+        '--batch_size=8',
+        '--videos=1',
+        '--noreport',
+        '--data.eval_windows=2',
+    ]
+    distributed = [
+        '--distributed',
+        f'--coordinator_address={address}',
+        f'--num_processes={processes}',
+    ]
     started = [
         subprocess.Popen(
-            [sys.executable, '-c', CODE, *map(str, (run, out, index, processes, address))],
+            command + (distributed + [f'--process_id={index}'] if processes > 1 else []),
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -53,6 +54,8 @@ def evaluate(run: pathlib.Path, out: pathlib.Path, processes: int, devices: int)
     results = [process.communicate(timeout=300) for process in started]
     for process, (_, errors) in zip(started, results):
         assert process.returncode == 0, errors[-3000:]
+    if processes > 1:
+        assert f'process 0 of {processes}, coordinator {address}' in results[0][1]
     return [printed for printed, _ in results]
 
 
@@ -63,10 +66,16 @@ def single(run, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize('processes, devices', [(1, 4), (2, 2)])
+@pytest.mark.parametrize(
+    'processes, devices',
+    [
+        (2, 2),
+        pytest.param(1, 4, marks=pytest.mark.slow),
+        pytest.param(4, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_results_are_those_of_one_device(run, single, tmp_path, processes, devices):
     printed = evaluate(run, tmp_path, processes, devices)
-    assert all(f'devices {processes * devices}' in text for text in printed)
     assert [('Table 5' in text) for text in printed] == [True] + [False] * (processes - 1)
     expected, found = (read_csv(out / 'clips.csv') for out in (single, tmp_path))
     assert [row['name'] for row in found] == [row['name'] for row in expected]
@@ -76,7 +85,11 @@ def test_results_are_those_of_one_device(run, single, tmp_path, processes, devic
             if name in ('name', 'label', 'predicted', 'top_5_classes'):
                 assert value == same[name]
             else:
-                assert float(value) == pytest.approx(float(same[name]), rel=2e-5, abs=1e-5), name
+                # The logarithms in the spectral distances magnify rounding.
+                relative = 1e-4 if name in ('stft', 'log_mel') else 2e-5
+                assert float(value) == pytest.approx(float(same[name]), rel=relative, abs=1e-5), (
+                    name
+                )
     values, of_one = (json.loads((out / 'table5.json').read_text()) for out in (tmp_path, single))
     assert values['clips'] == of_one['clips'] == VAL_CLIPS
     assert values['intervals']['ssim'] == pytest.approx(of_one['intervals']['ssim'], abs=1e-6)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from helpers.golden_files import random_parameters
 
+from perceiver_io import eval as eval_program
 from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.data import rendered
 from perceiver_io.data.config import DataConfig
@@ -72,6 +73,11 @@ def make_run(folder: pathlib.Path, seed: int = 0, **model: Any) -> pathlib.Path:
     store.save(3, params, {'step': jnp.int32(3), 'optimizer': optimizer.init(params)})
     store.close()
     return folder
+
+
+def evaluate_run(run: pathlib.Path, out: pathlib.Path, **options: Any) -> dict[str, Any]:
+    """Evaluates one checkpoint; returns what is in `table5.json`."""
+    return eval_program.evaluate_checkpoints([run], out, **options)[0]
 
 
 def render_clips(run: pathlib.Path) -> list[pathlib.Path]:

@@ -38,7 +38,9 @@ def struct(*shape, dtype=jnp.float32):
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-@pytest.mark.parametrize('latents, compression', [(784, 88), (392, 176), (196, 352)])
+@pytest.mark.parametrize(
+    'latents, compression', [(784, 88), pytest.param(392, 176, marks=pytest.mark.slow), (196, 352)]
+)
 def test_kinetics700(latents, compression):
     experiment = experiment_of('kinetics700', **{'model.latents': latents})
     assert experiment.model == Autoencoder(experiment.model).config

@@ -19,10 +19,15 @@ from perceiver_io.network.tokens import Tokens
 
 FEW_QUERIES = {
     'all': {},
-    'heads': dict(
-        cross_attention_heads=4, decoder_heads=2, self_attention_heads=4, input_padding=7
+    'heads_blocks_and_widening': dict(
+        cross_attention_heads=4,
+        decoder_heads=2,
+        self_attention_heads=4,
+        input_padding=7,
+        blocks=2,
+        self_attends=1,
+        cross_attention_widening=2,
     ),
-    'blocks_and_widening': dict(blocks=2, self_attends=1, cross_attention_widening=2),
     'audio': dict(modalities=('audio',)),
 }
 MANY_QUERIES = {

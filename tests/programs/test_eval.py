@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from helpers.prepared_files import write_dataset
-from helpers.runs import RATE, VAL_CLIPS, make_run, play, python, read_csv
+from helpers.runs import RATE, VAL_CLIPS, evaluate_run, make_run, play, python, read_csv
 
 from perceiver_io import eval as eval_program
 from perceiver_io.core.errors import UserError
@@ -20,7 +20,7 @@ from perceiver_io.training import run_folder
 @pytest.fixture(scope='module')
 def evaluated(run, work):
     out = work / 'evaluated'
-    return eval_program.evaluate_run(run, out, batch_size=3, videos=2), out
+    return evaluate_run(run, out, batch_size=3, videos=2), out
 
 
 def test_the_table_is_the_mean_of_the_clips(evaluated):
@@ -106,7 +106,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_results(run, work, monkey
 
     def evaluate(name):
         out = work / name
-        eval_program.evaluate_run(run, out, batch_size=5, videos=0, data={'eval_windows': 2})
+        evaluate_run(run, out, batch_size=5, videos=0, data={'eval_windows': 2})
         texts = [(out / file).read_text() for file in ('table5.json', 'clips.csv')]
         return texts, {path.name for path in out.iterdir()}
 
@@ -130,7 +130,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_results(run, work, monkey
 
 @pytest.mark.parametrize('batch_size, windows', [(4, 1), (5, 2)])
 def test_every_window_counts_once_for_any_batch_size(run, evaluated, work, batch_size, windows):
-    results = eval_program.evaluate_run(
+    results = evaluate_run(
         run,
         work / f'by{batch_size}',
         batch_size=batch_size,
@@ -154,7 +154,7 @@ def test_evaluates_another_folder_and_names_what_it_skips(run, clips, work, caps
         'unknown.mp4,elephant,test\ngone.mp4,ring,test\nelse.mp4,ring,train\n'
     )
     out = work / 'of_folder'
-    results = eval_program.evaluate_run(
+    results = evaluate_run(
         run, out, videos=1, data={'path': str(folder), 'csv': 'list.csv', 'eval_split': 'test'}
     )
     assert (results['clips'], results['labelled_clips']) == (2, 1)
@@ -198,7 +198,7 @@ def test_evaluates_a_prepared_dataset(run, clips, work):
         {'val': [(path, path.stem, index % 6) for index, path in enumerate(clips)]},
         sorted(rendered.CLASSES),
     )
-    results = eval_program.evaluate_run(
+    results = evaluate_run(
         run, work / 'of_dataset', videos=1, data={'path': str(root), 'source': 'tfds'}
     )
     assert results['clips'] == results['labelled_clips'] == VAL_CLIPS
@@ -216,29 +216,29 @@ def test_evaluates_a_prepared_dataset(run, clips, work):
 )
 def test_wrong_data_keys_are_explained(run, work, data, said):
     with pytest.raises(ValueError, match=said):
-        eval_program.evaluate_run(run, work / 'wrong', data=data)
+        evaluate_run(run, work / 'wrong', data=data)
 
 
 def test_wrong_folders_are_explained(run, work, clips):
     with pytest.raises(ValueError, match='not the folder of a run'):
-        eval_program.evaluate_run(work, work / 'out')
+        evaluate_run(work, work / 'out')
     with pytest.raises(ValueError, match='--output=.*cannot be written'):
-        eval_program.evaluate_run(run, clips[0] / 'out')
+        evaluate_run(run, clips[0] / 'out')
     other = work / 'other'
     shutil.copytree(run, other)
     config = (other / 'config.json').read_text()
     (other / 'config.json').write_text(config.replace('"latents": 8,', '"latents": 9,'))
     with pytest.raises(ValueError, match=r'another model .* is \(8, 16\) .* be \(9, 16\)'):
-        eval_program.evaluate_run(other, work / 'out')
+        evaluate_run(other, work / 'out')
     shutil.rmtree(other / 'checkpoints')
     with pytest.raises(ValueError, match='no finished checkpoint yet'):
-        eval_program.evaluate_run(other, work / 'out')
+        evaluate_run(other, work / 'out')
     assert not (other / 'checkpoints').exists()
 
 
 def test_a_model_of_video_alone(work):
     seen = make_run(work / 'video_run', modalities=('video',))
-    results = eval_program.evaluate_run(seen, work / 'seen', videos=1)
+    results = evaluate_run(seen, work / 'seen', videos=1)
     assert results['audio_psnr'] is results['top_1'] is None
     assert set(results['predictors']) == {'mean_colour', 'mean_frame'}
 
@@ -270,7 +270,7 @@ def test_eval_explains_a_wrong_key(run, work):
 
 def test_eval_writes_a_report(run, work):
     out = work / 'reported'
-    eval_program.evaluate_run(run, out, batch_size=3, videos=0, with_report=True)
+    evaluate_run(run, out, batch_size=3, videos=0, with_report=True)
     text = (out / 'report' / 'index.html').read_text()
     links = re.findall(r'src="(media/[^"]+)"', text)
     assert len(links) == 3 * 5 and all((out / 'report' / link).is_file() for link in links)

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers.runs import RATE, make_run
+from helpers.runs import RATE, evaluate_run, make_run
 
-from perceiver_io import eval as eval_program
 from perceiver_io.checkpoints import loading
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import rendered
@@ -337,7 +336,7 @@ def test_the_head_moves_first_and_then_everything(name):
 def test_it_starts_where_the_source_is_and_learns_the_new_classes(finetuned, seen, folder, work):
     lines = lines_of(finetuned)
     first = next(line for line in lines if 'eval/loss' in line)
-    of_source = eval_program.evaluate_run(
+    of_source = evaluate_run(
         seen, work / 'of_source', batch_size=5, videos=0, data={'path': str(folder)}
     )
     assert first['step'] == 0 and first['eval/clips'] == of_source['clips'] == 5
