@@ -4,16 +4,18 @@
         [--data.path=FOLDER --data.csv=labels.csv ...]
 
 Every window of every clip of `data.eval_split` is decoded whole, with its label hidden. Any key of
-the run's `data` can be overridden. `--data.path` names a folder of media files, or with
+the run's `data` can be overridden. `--hide` and `--latents` make rows of their own, for models that
+were trained so (docs/one_model.md). `--data.path` names a folder of media files, or with
 `--data.dataset` of prepared datasets. An evaluation that was interrupted goes on when it is started
 again. With `--distributed` on several processes, each reads its part of the clips.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import haiku as hk
 from absl import flags
@@ -33,7 +35,8 @@ from perceiver_io.distributed import sharding
 from perceiver_io.distributed.processes import is_first
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
 from perceiver_io.distributed.start import initialize_from_flags
-from perceiver_io.evaluation import rate_distortion, table5
+from perceiver_io.evaluation import output as results
+from perceiver_io.evaluation import table5
 from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
 from perceiver_io.evaluation.saved_progress import SavedProgress, fingerprint
@@ -59,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         batch_size=values.batch_size,
         videos=values.videos,
         with_report=values.report,
+        views=views(values.latents, values.hide),
         data=values.data.to_dict(),
     )
 
@@ -74,6 +78,12 @@ def define_flags() -> None:
     flags.DEFINE_integer('batch_size', 8, 'Windows decoded at a time.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'How many side-by-side videos to write.', lower_bound=0)
     flags.DEFINE_bool('report', True, 'Whether to write report/index.html, with players and plots.')
+    flags.DEFINE_multi_enum(
+        'hide', [], ['video', 'audio'], 'A row with this modality hidden, besides; repeatable.'
+    )
+    flags.DEFINE_multi_integer(
+        'latents', [], 'A row with the first latents only, as many as this.', lower_bound=1
+    )
     keys = {
         field.name: config_dict.placeholder(str if field.default is None else type(field.default))
         for field in dataclasses.fields(DataConfig)
@@ -84,6 +94,19 @@ def define_flags() -> None:
     define_distributed_flags()
 
 
+class View(NamedTuple):
+    """What a row of the table shows of a model: see `Autoencoder`."""
+
+    hidden: tuple[str, ...] = ()
+    kept: int = 0
+
+
+def views(latents: Sequence[int], hide: Sequence[str]) -> list[View]:
+    """The whole model, or its first latents, and the same with each of `hide` hidden."""
+    hidden = [(), *((name,) for name in dict.fromkeys(hide))]
+    return [View(each, kept) for kept in latents or (0,) for each in hidden]
+
+
 def evaluate_checkpoints(
     checkpoints: Sequence[str | os.PathLike],
     output: str | os.PathLike,
@@ -91,6 +114,7 @@ def evaluate_checkpoints(
     batch_size: int = 8,
     videos: int = 4,
     with_report: bool = False,
+    views: Sequence[View] = (View(),),
     data: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Evaluates checkpoints, prints the table and writes the results.
@@ -105,6 +129,7 @@ def evaluate_checkpoints(
         batch_size: windows decoded at a time, over all devices.
         videos: how many side-by-side videos to write for each checkpoint.
         with_report: whether to write `report/index.html` too, as the program does by default.
+        views: of each checkpoint, a row each.
         data: values of `DataConfig` that override those of the run, except None.
 
     Returns:
@@ -116,14 +141,18 @@ def evaluate_checkpoints(
     written: list[pathlib.Path] = []
     saved: list[SavedProgress] = []
     models: list[Model] = []
-    for number, checkpoint in enumerate(checkpoints, 1):
-        several = len(checkpoints) > 1
-        job = Job.open(checkpoint, data or {}, batch_size)
+    wanted = list(itertools.product(checkpoints, views))
+    several = len(wanted) > 1
+    for number, (checkpoint, view) in enumerate(wanted, 1):
+        job = Job.open(checkpoint, data or {}, batch_size, view)
         progress = job.saved_progress(output / f'unfinished_{number}.jsonl', batch_size)
         saved.append(progress)
-        row, table = job.measure(progress, f'{number}/{len(checkpoints)} ' if several else '')
+        row, table = job.measure(progress, f'{number}/{len(wanted)} ' if several else '')
         rows.append(row)
-        clips += [line | {'checkpoint': row['checkpoint']} for line in table] if several else table
+        label = {'checkpoint': row['checkpoint']}
+        if len(views) > 1:
+            label['row'] = table5.title(row, len(wanted))
+        clips += [line | label for line in table] if several else table
         if videos:
             folder = output / f'videos_{number}' if several else output
             folder.mkdir(exist_ok=True)
@@ -132,10 +161,10 @@ def evaluate_checkpoints(
         if with_report:
             models.append(job.for_report(row, table))
     if is_first():
-        written = write_results(rows, clips, output) + written
+        written = results.write_results(rows, clips, output) + written
         if with_report:
             written = [page.write_report(models, output / 'report'), *written]
-        report(rows, written)
+        results.print_results(rows, written)
     for progress in saved:
         progress.remove()
     return rows
@@ -147,6 +176,7 @@ class Job:
 
     Attributes:
         checkpoint: as the user names it.
+        model: that is evaluated, with what is hidden from it.
         experiment: with the model and the data that are evaluated.
         params: of the model.
         step: of training; None if it is not known.
@@ -155,6 +185,7 @@ class Job:
     """
 
     checkpoint: str
+    model: Autoencoder
     experiment: Experiment
     params: hk.Params
     step: int | None
@@ -162,13 +193,20 @@ class Job:
     evaluator: Evaluator
 
     @classmethod
-    def open(cls, checkpoint: str | os.PathLike, data: Mapping[str, Any], batch_size: int) -> 'Job':
+    def open(
+        cls,
+        checkpoint: str | os.PathLike,
+        data: Mapping[str, Any],
+        batch_size: int,
+        view: View = View(),  # noqa: B008
+    ) -> 'Job':
         """Loads a checkpoint and opens its clips; `data` overrides keys of its config."""
         loaded = loading.load_checkpoint(checkpoint)
         experiment = override_data(run_folder.experiment_of(checkpoint, loaded), data)
         spec = experiment.clip_spec
         mesh = sharding.make_mesh(sharding.MeshConfig())
         with as_usage():
+            model = Autoencoder(experiment.model, view.hidden, view.kept)
             sharding.check_divisible(mesh, batch_size=batch_size, frames=spec.frames)
         clips = sources.open_source(
             experiment.data,
@@ -178,7 +216,7 @@ class Job:
             classes=loaded.classes,
         )
         evaluator = Evaluator(
-            Autoencoder(experiment.model),
+            model,
             clips,
             spec,
             mesh,
@@ -186,11 +224,13 @@ class Job:
             loss=experiment.loss,
             batch_size=batch_size,
         )
-        return cls(os.fspath(checkpoint), experiment, loaded.params, loaded.step, clips, evaluator)
+        name = os.fspath(checkpoint)
+        return cls(name, model, experiment, loaded.params, loaded.step, clips, evaluator)
 
     def saved_progress(self, path: pathlib.Path, batch_size: int) -> SavedProgress:
         """Where the evaluation keeps the clips that it has finished."""
-        settings = [dataclasses.asdict(self.experiment), self.clips.classes, batch_size]
+        view = [self.model.hidden, self.model.kept]
+        settings = [dataclasses.asdict(self.experiment), self.clips.classes, batch_size, view]
         names = [record.name for record in self.clips.records]
         return SavedProgress(
             path, fingerprint(self.params, self.evaluator.metrics, names, settings)
@@ -211,14 +251,16 @@ class Job:
             finished=finished,
             save=progress.add,
         )
+        kept = self.model.kept or self.experiment.model.latents
         row = table5.results(
-            self.experiment.model,
+            dataclasses.replace(self.experiment.model, latents=kept),
             evaluated,
             self.clips.skipped,
             step=self.step,
             windows=self.experiment.data.eval_windows,
             data=dataclasses.asdict(self.experiment.data),
             checkpoint=self.checkpoint,
+            hidden=self.model.hidden,
         )
         return row, evaluated.clip_table()
 
@@ -227,7 +269,7 @@ class Job:
         return gather(
             row,
             lines,
-            model=Autoencoder(self.experiment.model),
+            model=self.model,
             params=self.params,
             evaluator=self.evaluator,
             clips=self.clips,
@@ -289,58 +331,6 @@ def override_data(experiment: Experiment, data: Mapping[str, Any]) -> Experiment
     values = dataclasses.asdict(experiment)
     with as_usage():
         return Experiment.from_dict(values | {'data': values['data'] | given})
-
-
-def write_results(
-    rows: Sequence[Mapping[str, Any]], clips: Sequence[Mapping[str, Any]], output: pathlib.Path
-) -> list[pathlib.Path]:
-    """Writes the numbers; returns the paths."""
-    skipped = {clip['name']: clip for row in rows for clip in row['skipped_clips']}
-    (output / 'skipped.csv').unlink(missing_ok=True)  # of an earlier evaluation
-    texts = {
-        'table5.json': table5.to_json(rows[0] if len(rows) == 1 else {**rows[0], 'rows': rows}),
-        'table5.md': table5.markdown(rows),
-        'rate_distortion.json': rate_distortion.to_json(rows),
-    }
-    tables = {
-        'table5.csv': table5.csv_rows(rows),
-        'clips.csv': clips,
-        'skipped.csv': list(skipped.values()),
-    }
-    written = []
-    for name, text in texts.items():
-        if text is not None:
-            files.write_text(output / name, text)
-            written.append(output / name)
-    for name, lines in tables.items():
-        if lines:
-            files.write_csv(output / name, lines)
-            written.append(output / name)
-    return written
-
-
-def report(rows: Sequence[Mapping[str, Any]], written: Sequence[pathlib.Path]) -> None:
-    """Prints the table, what was skipped, and what was written."""
-    first = rows[0]
-    step = '' if first['step'] is None or len(rows) > 1 else f'step {first["step"]}, '
-    seconds = first['model']['frames'] / first['data']['frame_rate']
-    print(
-        f'\nTable 5, {step}split {first["data"]["eval_split"]!r}: {first["clips"]} clips x '
-        f'{first["windows"]} windows of {seconds:.2f} s'
-    )
-    print(table5.text(rows))
-    print(table5.notes(rows))
-    if 'label' in first['model']['modalities'] and first['labelled_clips'] < first['clips']:
-        print(
-            f'top-1 and top-5 are of the {first["labelled_clips"]} clips with a class that the '
-            'model knows'
-        )
-    print('PSNR in dB: peak 1, audio in [-1, 1] (peak 2 would add 6.02 dB)')
-    skipped = {clip['name']: clip for row in rows for clip in row['skipped_clips']}
-    if skipped:
-        reasons = [f'{clip["name"]}: {clip["reason"]}' for clip in skipped.values()]
-        print(f'skipped {len(skipped)}:', *reasons, sep='\n  ')
-    print('written:', *written, sep='\n  ')
 
 
 if __name__ == '__main__':

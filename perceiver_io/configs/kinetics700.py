@@ -100,6 +100,9 @@ def get_config() -> ConfigDict:
     config.sampling.video_queries = 512  # [paper]
     config.sampling.audio_queries = 512  # [paper] read as patches; 32 if it means 512 samples
     config.sampling.label_masked = 0.5  # [paper]
+    config.sampling.video_masked = 0.0  # [not in the paper]
+    config.sampling.audio_masked = 0.0  # [not in the paper]
+    config.sampling.latents_kept = ()  # [not in the paper] all
 
     config.loss = ConfigDict()
     config.loss.video = 0.03  # [paper]

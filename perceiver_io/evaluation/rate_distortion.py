@@ -15,12 +15,12 @@ def bits_per_pixel(model: Mapping[str, Any]) -> float:
 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The models that have video, by ascending rate; None if there are none.
+    """The models that have video, nothing hidden, by ascending rate; None if there are none.
 
     Args:
         rows: of `table5.results`.
     """
-    rows = [row for row in rows if row.get('video_psnr') is not None]
+    rows = [row for row in rows if row.get('video_psnr') is not None and not row.get('hidden')]
     rows = sorted(rows, key=lambda row: bits_per_pixel(row['model']))
     if not rows:
         return None

@@ -148,7 +148,7 @@ def text(rows: Sequence[Row]) -> str:
     }
     lines = [
         ['', *(title for title, _ in columns.values())],
-        *(_line(_title(row, len(rows)), row, columns) for row in rows),
+        *(_line(title(row, len(rows)), row, columns) for row in rows),
         ['baselines, without a model'],
     ]
     lines += [
@@ -168,7 +168,7 @@ def notes(rows: Sequence[Row]) -> str:
     """Below the table: all metrics with their intervals, and what the baselines mean."""
     lines = []
     for row in rows:
-        heading = f'{_title(row, len(rows))}, mean over clips [95% interval]'
+        heading = f'{title(row, len(rows))}, mean over clips [95% interval]'
         lines.append(heading)
         for metric in registry.ALL_METRICS:
             if row[metric.name] is None:
@@ -194,7 +194,7 @@ def markdown(rows: Sequence[Row]) -> str:
     table = [
         ['', *(title for title, _ in columns.values())],
         ['---', *(['---:'] * len(columns))],
-        *(_line(_title(row, len(rows)), row, columns, intervals=True) for row in rows),
+        *(_line(title(row, len(rows)), row, columns, intervals=True) for row in rows),
     ]
     table += [
         _line(f'baseline: {baseline.title}', {baseline.metric.name: value}, columns)
@@ -218,7 +218,7 @@ def csv_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     names = [*_SIZES, *(metric.name for metric in registry.ALL_METRICS)]
     table: list[tuple[dict[str, Any], Row]] = [
-        ({'row': _title(row, len(rows))}, row) for row in rows
+        ({'row': title(row, len(rows))}, row) for row in rows
     ]
     table += [
         ({'row': f'baseline: {baseline.title}'}, {baseline.metric.name: value})
@@ -255,10 +255,11 @@ def _baselines(rows: Sequence[Row]) -> list[tuple[Baseline, float]]:
     ]
 
 
-def _title(row: Row, rows: int) -> str:
-    """What a model's row is called."""
+def title(row: Row, rows: int) -> str:
+    """What a model's row is called, of so many rows."""
     name = 'this run' if rows == 1 else row.get('checkpoint', 'run')
-    return f'{name}, {_size(row["model"])}'
+    hidden = ''.join(f', {modality} hidden' for modality in row.get('hidden', ()))
+    return f'{name}, {_size(row["model"])}{hidden}'
 
 
 def _size(sizes: Mapping[str, Any]) -> str:

@@ -49,10 +49,16 @@ class Trained:
     step: int | None = None
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, name: str | os.PathLike) -> Self:
-        """The model of a checkpoint, which the user calls `name`."""
+    def of(
+        cls,
+        checkpoint: Checkpoint,
+        name: str | os.PathLike,
+        hidden: tuple[str, ...] = (),
+        kept: int = 0,
+    ) -> Self:
+        """The model of a checkpoint, called `name` by the user; see `Autoencoder` for the rest."""
         return cls(
-            Autoencoder(checkpoint.config),
+            Autoencoder(checkpoint.config, hidden, kept),
             checkpoint.params,
             checkpoint.clip_spec,
             tuple(checkpoint.class_name(index) for index in range(checkpoint.config.classes)),

@@ -10,15 +10,17 @@ output = model.reconstruct(params, video=video, audio=audio)
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 
 from perceiver_io.core.clip import Clip, Output
+from perceiver_io.core.errors import UserError
 from perceiver_io.models import forward
 from perceiver_io.models.config import AutoencoderConfig
-from perceiver_io.models.inputs import check_clip, check_label, check_queries
+from perceiver_io.models.inputs import check_clip, check_label, check_masked, check_queries
 from perceiver_io.network.config import ComputeConfig, NetworkConfig
 from perceiver_io.network.position_encoding import SUBSAMPLED, Grid
 
@@ -30,9 +32,32 @@ class Autoencoder:
     Every method can be jitted, differentiated and sharded. `params` is {module: {name: float32}}.
     A model is nothing but its config: models with equal configs are equal, and share their compiled
     programs. Video is uint8 or floats in [0, 1], audio is int16 or floats in [-1, 1].
+
+    Attributes:
+        config: of the model.
+        hidden: 'video' or 'audio', if `encode` replaces it by its mask token in all clips; it is
+            decoded all the same. Of use if `sampling.video_masked` or `audio_masked` of the
+            training was above 0 (not in the paper).
+        kept: how many latents are kept, the first ones; 0 for all. Of use if this number was among
+            `sampling.latents_kept` of the training (not in the paper).
     """
 
     config: AutoencoderConfig
+    hidden: tuple[str, ...] = ()
+    kept: int = 0
+
+    def __post_init__(self) -> None:
+        """UserError: nothing would be left to encode, or there are not as many latents."""
+        seen = {'video', 'audio'} & set(self.config.modalities) - set(self.hidden)
+        if not seen or not set(self.hidden) <= {'video', 'audio'} & set(self.config.modalities):
+            raise UserError(
+                f'{" and ".join(self.hidden)} cannot be hidden from a model of '
+                f'{", ".join(self.config.modalities)}'
+            )
+        if not 0 <= self.kept <= self.config.latents:
+            raise UserError(
+                f'{self.kept} latents cannot be kept of the {self.config.latents} of the model'
+            )
 
     def __repr__(self) -> str:
         """The sizes of the model."""
@@ -58,7 +83,7 @@ class Autoencoder:
 
     def in_float32(self) -> 'Autoencoder':
         """The same model with all activations in float32."""
-        return Autoencoder(dataclasses.replace(self.config, dtype='float32'))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, dtype='float32'))
 
     def encode(
         self,
@@ -68,6 +93,8 @@ class Autoencoder:
         audio: jax.Array | None = None,
         label: jax.Array | None = None,
         label_masked: jax.Array | None = None,
+        video_masked: jax.Array | None = None,
+        audio_masked: jax.Array | None = None,
         rng: jax.Array | None = None,
     ) -> jax.Array:
         """Encodes clips.
@@ -78,6 +105,8 @@ class Autoencoder:
             audio: [b, s, 1], int16 or floats in [-1, 1].
             label: int [b]; None hides the label of every clip, as in evaluation.
             label_masked: bool [b], clips whose label is hidden although given; None for none.
+            video_masked, audio_masked: bool [b], the same for video and audio, which are given all
+                the same (not in the paper); None for those of `hidden`.
             rng: a key turns dropout on, where the config has any.
 
         Returns:
@@ -97,8 +126,15 @@ class Autoencoder:
             check_label(self.config, clip.label, label_masked)
             if label_masked is None:
                 label_masked = jnp.zeros((len(clip.label),), bool)
+        masked = {'label': label_masked, 'video': video_masked, 'audio': audio_masked}
+        masked = {name: value for name, value in masked.items() if value is not None}
+        batch = len(next(value for value in clip if value is not None))
+        for name, value in masked.items():
+            check_masked(name, value, batch)
+        masked |= {name: jnp.ones((batch,), bool) for name in self.hidden}
         config = self.config if rng is not None else self.config.without_dropout()
-        return _encode(config, params, rng, clip, label_masked)
+        latents = _encode(config, params, rng, clip, masked)
+        return latents[:, : self.kept] if self.kept else latents
 
     def decode(
         self,
@@ -126,7 +162,7 @@ class Autoencoder:
         Raises:
             UserError: latents of another shape, or an index that is out of range.
         """
-        check_queries(self.config, latents, video_index, audio_index)
+        check_queries(self.config, latents, video_index, audio_index, self.kept)
         config = self.config.for_platform(jax.default_backend())
         return _decode(config, params, latents, video_index, audio_index, grid)
 
@@ -162,7 +198,7 @@ class Autoencoder:
         Returns:
             Output with video [b, t, h, w, c], audio [b, s, 1], label [b, k].
         """
-        check_queries(self.config, latents, None, None)
+        check_queries(self.config, latents, None, None, self.kept)
         return _decode_clip(self, params, latents, grid)
 
 
@@ -176,7 +212,7 @@ def _init(config: AutoencoderConfig, rng: jax.Array) -> hk.Params:
     )
     latents = jnp.zeros((1, config.latents, config.latent_channels))
     one = jnp.zeros((1,), jnp.int32)
-    encoder = hk.transform(forward.encode).init(encoder_rng, config, clip, jnp.zeros((1,), bool))
+    encoder = hk.transform(forward.encode).init(encoder_rng, config, clip, {})
     decoder = hk.transform(forward.decode).init(decoder_rng, config, latents, one, one, SUBSAMPLED)
     return {**encoder, **decoder}
 
@@ -187,9 +223,9 @@ def _encode(
     params: hk.Params,
     rng: jax.Array | None,
     clip: Clip,
-    label_masked: jax.Array | None,
+    masked: Mapping[str, jax.Array],
 ) -> jax.Array:
-    return hk.transform(forward.encode).apply(params, rng, config, clip, label_masked)
+    return hk.transform(forward.encode).apply(params, rng, config, clip, masked)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))

@@ -1,6 +1,7 @@
 """The autoencoder's forward pass, as two functions to be run inside `hk.transform`."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 
 import jax
 
@@ -18,8 +19,8 @@ from perceiver_io.network.position_encoding import (
 from perceiver_io.network.tokens import Tokens
 
 
-def encode(config: AutoencoderConfig, clip: Clip, label_masked: jax.Array | None) -> jax.Array:
-    """Clips, and which labels are hidden, bool [b], to latents [b, n, d]."""
+def encode(config: AutoencoderConfig, clip: Clip, masked: Mapping[str, jax.Array]) -> jax.Array:
+    """Clips, and which examples of a modality are hidden, bool [b], to latents [b, n, d]."""
     clip = to_float(clip)
     make = {
         'audio': lambda: modalities.audio_tokens(
@@ -28,10 +29,12 @@ def encode(config: AutoencoderConfig, clip: Clip, label_masked: jax.Array | None
         'video': lambda: modalities.video_tokens(
             clip.video, config.video_patch, config.video_tokens_position
         ),
-        'label': lambda: modalities.label_tokens(clip.label, config.classes, label_masked),
+        'label': lambda: modalities.label_tokens(clip.label, config.classes),
     }
     tokens = {
-        modality: make[modality]() for modality in PARAMETER_NAMES if modality in config.modalities
+        modality: dataclasses.replace(make[modality](), masked=masked.get(modality))
+        for modality in PARAMETER_NAMES
+        if modality in config.modalities
     }
     padded = modalities.MultimodalPreprocessor(config.input_padding)(tokens)
     return PerceiverEncoder(config, config)(list(padded.values()))

@@ -51,19 +51,27 @@ def check_clip(config: AutoencoderConfig, video: Any, audio: Any, label: Any) ->
 def check_label(config: AutoencoderConfig, label: Any, masked: Any) -> None:
     """Raises UserError where a visible label is no class, or `masked` is not bool [b]."""
     if masked is not None:
-        if not hasattr(masked, 'dtype') or masked.dtype != bool or masked.shape != label.shape:
-            raise UserError(f'label_masked must be a bool array {label.shape}, one for each label')
+        check_masked('label', masked, len(label))
     if _is_concrete(label) and (masked is None or _is_concrete(masked)):
         visible = np.asarray(label)
         visible = visible if masked is None else visible[~np.asarray(masked)]
         _check_range('label', visible, config.classes, 'or hide unknown ones by label_masked')
 
 
+def check_masked(modality: str, masked: Any, batch: int) -> None:
+    """Raises UserError where `masked` is not bool [b]."""
+    if not hasattr(masked, 'dtype') or masked.dtype != bool or masked.shape != (batch,):
+        raise UserError(f'{modality}_masked must be a bool array ({batch},), one for each clip')
+
+
 def check_queries(
-    config: AutoencoderConfig, latents: Any, video_index: Any, audio_index: Any
+    config: AutoencoderConfig, latents: Any, video_index: Any, audio_index: Any, kept: int = 0
 ) -> None:
-    """Raises UserError where latents are not [b, n, d], or indices are not int [q] in the range."""
-    expected = (config.latents, config.latent_channels)
+    """Raises UserError where latents are not [b, n, d], or indices are not int [q] in the range.
+
+    n is `kept`, or all that the config has.
+    """
+    expected = (kept or config.latents, config.latent_channels)
     shape = getattr(latents, 'shape', None)
     if shape is None or len(shape) != 3 or shape[1:] != expected:
         got = type(latents).__name__ if shape is None else shape

@@ -46,9 +46,9 @@ def audio_tokens(audio: jax.Array, patch: int, position: FourierPositionEncoding
     return Tokens(data=patch_audio(audio, patch), position=position, grid=LINSPACE)
 
 
-def label_tokens(label: jax.Array, classes: int, masked: jax.Array | None) -> Tokens:
-    """Class indices [b] to a one-hot token each; `masked`, bool [b], hides it from the model."""
-    return Tokens(data=jax.nn.one_hot(label, classes)[:, None, :], masked=masked)
+def label_tokens(label: jax.Array, classes: int) -> Tokens:
+    """Class indices [b] to a one-hot token each."""
+    return Tokens(data=jax.nn.one_hot(label, classes)[:, None, :])
 
 
 class MultimodalPreprocessor(hk.Module):
@@ -64,7 +64,7 @@ class MultimodalPreprocessor(hk.Module):
         for modality, part in tokens.items():
             name = PARAMETER_NAMES[modality]
             padding = TrainablePositionEncoding(1, width - part.width, name=f'{name}_padding')()
-            # The released model has a mask token for each modality, and uses only the label's.
+            # A mask token for each modality; the released model was trained with the label's only.
             mask_token = TrainablePositionEncoding(1, width, name=f'{name}_mask_token')()
             padded[modality] = dataclasses.replace(
                 part, padding=padding[0], mask_token=mask_token[0]

@@ -40,6 +40,7 @@ def write_report(models: Sequence[Model], folder: pathlib.Path) -> pathlib.Path:
         {
             'model': model,
             'title': f'{model.row["model"]["latents"]} x {model.row["model"]["latent_channels"]}',
+            'hidden': ''.join(f', {modality} hidden' for modality in model.row.get('hidden', ())),
             'table': metric_table(model.row),
             'cards': gallery.write_cards(model, folder, number),
             'charts': curves.training_charts(model.training),
@@ -132,6 +133,8 @@ def rate_chart(models: Sequence[Model], found: Sequence[Codec]) -> Chart | None:
     """Video PSNR against compression on raw bytes."""
     ours: dict[str, list[tuple[float, float]]] = {'float32': [], 'float16': [], 'all': []}
     for model in models:
+        if model.row.get('hidden'):
+            continue  # it reconstructs less than the whole clip
         sizes = model.row['model']
         ratio = codecs.raw_bytes(model.spec) / (4 * sizes['latents'] * sizes['latent_channels'])
         if model.row.get('video_psnr') is not None:

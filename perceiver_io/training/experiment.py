@@ -96,8 +96,23 @@ class Experiment:
                 f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '
                 'checkpoint: set --config.init_from, or head_first to 0'
             )
+        self._check_sampling()
         if self.model.initialization == 'placed' and not self.init_from:
             check_placement(self.model, self.initialization)
+
+    def _check_sampling(self) -> None:
+        sampling, model = self.sampling, self.model
+        hides = sampling.video_masked or sampling.audio_masked
+        if hides and not {'video', 'audio'} <= set(model.modalities):
+            raise UserError(
+                'sampling.video_masked and audio_masked need a model with video and audio, not '
+                f'modalities={model.modalities}: set them to 0'
+            )
+        if max(sampling.latents_kept, default=0) > model.latents:
+            raise UserError(
+                f'sampling.latents_kept={sampling.latents_kept} must be at most the '
+                f'model.latents={model.latents}'
+            )
 
     @property
     def clip_spec(self) -> ClipSpec:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import haiku as hk
@@ -49,11 +50,18 @@ class SamplingConfig:
         audio_queries: audio patches decoded. The paper says 512 audio samples, which may mean 512
             patches, as here, or 32 patches of 16.
         label_masked: share of the examples whose label is hidden from the encoder.
+        video_masked, audio_masked: the same for video and audio (not in the paper); never both of
+            an example.
+        latents_kept: numbers of latents of which one is drawn for each step: so many are decoded
+            from, the first ones (not in the paper). (): all, always.
     """
 
     video_queries: int = 512
     audio_queries: int = 512
     label_masked: float = 0.5
+    video_masked: float = 0.0
+    audio_masked: float = 0.0
+    latents_kept: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.video_queries, self.audio_queries) < 1:
@@ -61,8 +69,29 @@ class SamplingConfig:
                 f'video_queries={self.video_queries} and audio_queries='
                 f'{self.audio_queries} must be at least 1'
             )
-        if not 0 <= self.label_masked <= 1:
-            raise UserError(f'label_masked={self.label_masked} must be in [0, 1]')
+        for name in ('label_masked', 'video_masked', 'audio_masked'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f'{name}={getattr(self, name)} must be in [0, 1]')
+        if self.video_masked + self.audio_masked > 1:
+            raise UserError(
+                f'video_masked={self.video_masked} and audio_masked={self.audio_masked} must add '
+                'up to at most 1: one of them is left to each example'
+            )
+        if len(set(self.latents_kept)) < len(self.latents_kept) or 0 in self.latents_kept:
+            raise UserError(f'latents_kept={self.latents_kept} must be different numbers from 1 up')
+
+    def hidden(self, seed: int, step: jax.Array, batch: int) -> dict[str, jax.Array]:
+        """Which examples have their video, and which their audio hidden, bool [b] each.
+
+        Only of the modalities that are ever hidden.
+        """
+        if not self.video_masked + self.audio_masked:
+            return {}
+        drawn = jax.random.uniform(stream(seed, 'hidden', step), (batch,))
+        return {
+            'video_masked': drawn < self.video_masked,
+            'audio_masked': drawn >= 1 - self.audio_masked,
+        }
 
 
 class LossFunction(Protocol):
@@ -132,6 +161,27 @@ def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig
     """
     config = model.config
 
+    def decode(
+        params: hk.Params,
+        latents: jax.Array,
+        stream_key: jax.Array,
+        video_index: jax.Array | None,
+        audio_index: jax.Array | None,
+    ) -> Output:
+        """From all latents, or from the first ones, as many as are drawn."""
+
+        def from_first(count: int) -> Callable[[jax.Array], Output]:
+            part = dataclasses.replace(model, kept=count)
+            return lambda latents: part.decode(
+                params, latents[:, :count], video_index=video_index, audio_index=audio_index
+            )
+
+        counts = sampling.latents_kept
+        if not counts:
+            return model.decode(params, latents, video_index=video_index, audio_index=audio_index)
+        drawn = jax.random.randint(stream_key, (), 0, len(counts))
+        return jax.lax.switch(drawn, [from_first(count) for count in counts], latents)
+
     def pick(stream_key: jax.Array, points: int, count: int) -> jax.Array:
         return jax.random.choice(stream_key, points, (min(count, points),), replace=False)
 
@@ -139,6 +189,7 @@ def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig
         params: hk.Params, clip: Clip, seed: int, step: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         clip = to_float(clip)
+        batch = len(next(leaf for leaf in (clip.video, clip.audio) if leaf is not None))
         video_index = audio_index = masked = None
         target = Output()
         if 'video' in config.modalities:
@@ -165,9 +216,11 @@ def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig
             audio=clip.audio,
             label=clip.label,
             label_masked=masked,
+            **sampling.hidden(seed, step, batch),
             rng=rng,
         )
-        output = model.decode(params, latents, video_index=video_index, audio_index=audio_index)
+        kept = stream(seed, 'latents', step)
+        output = decode(params, latents, kept, video_index, audio_index)
         terms = loss_terms(output, target)
         total = weighted_total(terms, weights)
         return total, {'loss': total} | {f'loss/{name}': term for name, term in terms.items()} | (

@@ -11,6 +11,7 @@ from helpers.prepared_files import write_dataset
 from helpers.runs import RATE, VAL_CLIPS, evaluate_run, make_run, play, python, read_csv
 
 from perceiver_io import eval as eval_program
+from perceiver_io import reconstruct
 from perceiver_io.core.errors import UserError
 from perceiver_io.data import rendered
 from perceiver_io.evaluation.saved_progress import SavedProgress
@@ -99,6 +100,31 @@ def test_several_checkpoints_make_several_rows(run, evaluated, work):
     assert len(json.loads((out / 'rate_distortion.json').read_text())['results']['bpp']) == 2
     for folder in ('videos_1', 'videos_2'):
         assert len(list((out / folder).glob('*_side_by_side.mp4'))) == 1
+
+
+@pytest.mark.slow
+def test_hidden_modalities_and_kept_latents_make_rows(run, evaluated, clips, work):
+    out = work / 'views'
+    views = eval_program.views([8, 4], ['audio'])
+    rows = eval_program.evaluate_checkpoints([run], out, batch_size=3, videos=0, views=views)
+    assert [(row['model']['latents'], row['hidden']) for row in rows] == [
+        (8, ()),
+        (8, ('audio',)),
+        (4, ()),
+        (4, ('audio',)),
+    ]
+    assert rows[0]['video_psnr'] == pytest.approx(evaluated[0]['video_psnr'], rel=1e-6)
+    assert len({row['video_psnr'] for row in rows}) == len({row['audio_psnr'] for row in rows}) == 4
+    assert rows[2]['compression'] == 2 * rows[0]['compression']
+    assert f'{run}, 4 x 16, audio hidden' in (out / 'table5.md').read_text()
+    assert len(json.loads((out / 'rate_distortion.json').read_text())['results']['bpp']) == 2
+    assert len({line['row'] for line in read_csv(out / 'clips.csv')}) == 4
+
+    found = [
+        reconstruct.reconstruct_files(clips[:1], run, work / f'files_{number}', **options)[0]
+        for number, options in enumerate(({}, {'hide': 'audio'}, {'latents': 4}))
+    ]
+    assert len({row['video_psnr'] for row in found}) == 3
 
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_results(run, work, monkeypatch, capsys):

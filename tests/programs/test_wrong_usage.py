@@ -69,6 +69,8 @@ WRONG = [
     ('train --config=demo --workdir=WORK --config.mesh.context=3', 2, 'context=3'),
     ('train --config=demo --workdir=WORK --config.data.fraction=2.0', 2, 'fraction=2.0'),
     ('train --config=demo --workdir=WORK --config.optimizer.head_first=9', 2, 'init_from'),
+    ('train --config=demo --workdir=WORK --config.sampling.audio_masked=2.0', 2, 'audio_masked=2'),
+    ('train --config=demo --workdir=WORK --config.sampling.latents_kept=(65,)', 2, 'latents=64'),
     ('train --config=demo --workdir=WORK --config.data.source=folder', 2, 'data.path'),
     # Training: data, files and folders.
     (
@@ -120,6 +122,9 @@ WRONG = [
     ('eval --checkpoint=RUN --output=WORK --data.eval_windows=0', 2, 'eval_windows'),
     ('eval --checkpoint=RUN --output=WORK --data.eval_split=none', 2, 'none'),
     ('eval RUN --checkpoint=RUN --output=WORK', 2, 'RUN'),
+    ('eval --checkpoint=RUN --output=WORK --hide=label', 2, 'hide'),
+    ('eval --checkpoint=RUN --output=WORK --latents=9', 2, '9 latents cannot be kept of the 8'),
+    ('eval --checkpoint=RUN --output=WORK --latents=0', 2, 'latents'),
     # Files through a model.
     ('reconstruct', 2, '--checkpoint'),
     ('reconstruct --checkpoint=RUN --output=WORK', 2, 'no file'),
@@ -130,6 +135,8 @@ WRONG = [
     ('reconstruct TEXT --checkpoint=RUN --output=WORK', 1, 'TEXT'),
     ('reconstruct CLIP --checkpoint=RUN --output=TEXT', 1, 'TEXT'),
     ('reconstruct CLIP --checkpoint=RUN --output=WORK --bach_size=2', 2, 'batch_size'),
+    ('reconstruct CLIP --checkpoint=RUN --output=WORK --hide=smell', 2, 'hide'),
+    ('reconstruct CLIP --checkpoint=RUN --output=WORK --latents=9', 2, 'of the 8'),
     ('encode', 2, '--checkpoint'),
     ('encode --checkpoint=RUN --output=WORK.npz', 2, 'no file'),
     ('encode CLIP --checkpoint=RUN', 2, '--output'),
