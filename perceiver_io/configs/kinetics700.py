@@ -70,6 +70,7 @@ def get_config() -> ConfigDict:
     config.initialization.fine_contrast = 5.0
     config.initialization.self_attends = 0.3
     config.initialization.readouts = 0.1
+    config.initialization.shuffle = False
     config.initialization.video_mean = 0.45  # of the training pixels
 
     config.data = ConfigDict()

@@ -120,6 +120,8 @@ def placed_parameters(
     )
 
     scale_outputs(values, placement)
+    if placement.shuffle:  # the network does not depend on the order of the latents
+        values[LATENTS]['pos_embs'] = rng.permutation(values[LATENTS]['pos_embs'])
     return values
 
 

@@ -31,6 +31,8 @@ class Placement:
         self_attends: factor for the output layers of the self-attends. If they are small, the
             latents that the decoder reads are still close to the initial ones.
         readouts: factor for the weights of the readouts.
+        shuffle: whether the latents come in a random order, so that the first of them lie
+            everywhere, as `sampling.latents_kept` needs; False: the audio's, then the video's.
         video_mean: initial bias of the video's readout: the mean of the training pixels in [0, 1].
     """
 
@@ -46,6 +48,7 @@ class Placement:
     fine_contrast: float = 5.0
     self_attends: float = 0.3
     readouts: float = 0.1
+    shuffle: bool = False
     video_mean: float = 0.45
 
     def __post_init__(self) -> None:
