@@ -192,6 +192,20 @@ def test_the_knobs_set_what_they_say():
 
 
 @pytest.mark.slow
+def test_shuffled_latents_are_the_same_in_another_order():
+    before = fresh.fresh_parameters(CASES['all'])
+    plain, shuffled = (
+        placed_parameters(before, CASES['all'], Placement(shuffle=shuffle), seed=0)
+        for shuffle in (False, True)
+    )
+    one, other = (dict(params[fresh.LATENTS])['pos_embs'] for params in (plain, shuffled))
+    assert (one != other).any()
+    assert (one[np.lexsort(one.T)] == other[np.lexsort(other.T)]).all()
+    del plain[fresh.LATENTS], shuffled[fresh.LATENTS]
+    chex.assert_trees_all_equal(plain, shuffled)
+
+
+@pytest.mark.slow
 def test_the_released_size():
     reading = Reading(AutoencoderConfig())
     audio, own = reading.of_latents('audio', clips=1)
