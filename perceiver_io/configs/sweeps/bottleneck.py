@@ -1,4 +1,4 @@
-"""PSNR against compression: the demo with 128 to 8 latents, half an hour on two CPU cores.
+"""PSNR against compression: the demo with 128 to 8 latents.
 
     perceiver-io sweep bottleneck --output=sweeps/bottleneck
 
