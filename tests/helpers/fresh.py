@@ -1,5 +1,7 @@
 """Fresh parameters without compiling, and what a cross-attention with them reads."""
 
+import dataclasses
+
 import haiku as hk
 import jax
 import numpy as np
@@ -62,8 +64,9 @@ def dense_tokens(config, params, rng, video_mean=0.45) -> dict[str, np.ndarray]:
             )
         if 'label' in config.modalities:
             classes = np.arange(config.classes)
-            made['label'] = modalities.label_tokens(
-                classes, config.classes, np.zeros(config.classes, bool)
+            made['label'] = dataclasses.replace(
+                modalities.label_tokens(classes, config.classes),
+                masked=np.zeros(config.classes, bool),
             )
         padded = modalities.MultimodalPreprocessor(config.input_padding)(made)
         return {
