@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from perceiver_io.core.clip import Clip
@@ -54,12 +55,25 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         )
     # Auto, because Haiku's code does not carry shardings in its types: the compiler places the
     # arrays inside a program.
-    return jax.make_mesh(
-        (data, config.context),
-        ('data', 'context'),
-        axis_types=(AxisType.Auto, AxisType.Auto),
-        devices=devices,
-    )
+    shape, names, types = (data, config.context), ('data', 'context'), (AxisType.Auto,) * 2
+    try:
+        return jax.make_mesh(shape, names, axis_types=types, devices=devices)
+    except NotImplementedError:  # no axes of the chips' grid have these products: one is split
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return Mesh(grid, names, axis_types=types)
+
+
+def check_attention(mesh: Mesh, attention: str) -> None:
+    """Raises UserError where `plain` attention would be divided along `context`.
+
+    In its compiled step on 8 CPU devices every device gathers the array of all tokens, and sends
+    more by all-to-alls. That of `exact` has all-reduces only.
+    """
+    if attention == 'plain' and mesh.shape['context'] > 1:
+        raise UserError(
+            f'mesh.context={mesh.shape["context"]} needs model.attention=exact, the same '
+            'function: plain would send whole clips of tokens between the devices in every step'
+        )
 
 
 def state_sharding(mesh: Mesh) -> Sharding:

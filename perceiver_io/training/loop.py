@@ -137,6 +137,7 @@ def mesh_for(experiment: Experiment) -> Mesh:
             mesh, batch_size=config.batch_size, frames=frames, accumulate=config.accumulate
         )
         sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
+        sharding.check_attention(mesh, experiment.model.attention)
     return mesh
 
 

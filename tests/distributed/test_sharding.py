@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -55,6 +56,44 @@ def test_batches_that_do_not_fit_the_mesh(sizes, message):
 def test_a_mesh_uses_all_devices():
     with pytest.raises(UserError, match='their product must be'):
         sharding.make_mesh(MeshConfig(data=3, context=2), jax.devices()[:1])
+
+
+def chips(width: int, height: int) -> list:
+    """Stand-ins for the chips of a TPU v6e slice, with what a mesh asks of a device."""
+    return [
+        types.SimpleNamespace(
+            id=y * width + x,
+            platform='tpu',
+            device_kind='TPU v6 lite',
+            coords=(x, y, 0),
+            core_on_chip=0,
+            process_index=0,
+            slice_index=0,
+        )
+        for y in range(height)
+        for x in range(width)
+    ]
+
+
+@pytest.mark.parametrize('context', [2, 4, 8])
+def test_an_axis_of_a_grid_of_chips_can_be_split(monkeypatch, context):
+    """An axis of the 16 x 16 chips then serves both axes of the mesh."""
+    monkeypatch.setattr(sharding, 'Mesh', lambda grid, names, axis_types: grid)
+    grid = sharding.make_mesh(MeshConfig(context=context), chips(16, 16))
+    assert grid.shape == (256 // context, context)
+    assert len({chip.id for chip in grid.flat}) == 256
+    for row in grid:  # a clip's chips lie on one line
+        assert min(len({chip.coords[axis] for chip in row}) for axis in (0, 1)) == 1
+
+
+def test_plain_attention_is_not_divided_along_context():
+    def mesh(context):
+        return types.SimpleNamespace(shape={'data': 2, 'context': context})
+
+    sharding.check_attention(mesh(1), 'plain')
+    sharding.check_attention(mesh(4), 'exact')
+    with pytest.raises(UserError, match='mesh.context=4 needs model.attention=exact'):
+        sharding.check_attention(mesh(4), 'plain')
 
 
 def test_clips_keep_their_values_and_modalities():
