@@ -66,14 +66,8 @@ def single(run, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize(
-    'processes, devices',
-    [
-        (2, 2),
-        pytest.param(1, 4, marks=pytest.mark.slow),
-        pytest.param(4, 2, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('processes, devices', [(2, 2), (1, 4), (4, 2)])
 def test_results_are_those_of_one_device(run, single, tmp_path, processes, devices):
     printed = evaluate(run, tmp_path, processes, devices)
     assert [('Table 5' in text) for text in printed] == [True] + [False] * (processes - 1)

@@ -85,7 +85,13 @@ def test_the_grids_differ_and_undivided_means_linspace(tiny):
 
 @pytest.mark.parametrize(
     'modalities',
-    [('video',), ('audio',), ('video', 'label'), ('audio', 'label'), ('video', 'audio')],
+    [
+        ('video',),
+        ('audio', 'label'),
+        pytest.param(('audio',), marks=pytest.mark.slow),
+        pytest.param(('video', 'label'), marks=pytest.mark.slow),
+        pytest.param(('video', 'audio'), marks=pytest.mark.slow),
+    ],
 )
 def test_subsets_of_the_modalities(tiny, modalities):
     model = perceiver_io.Autoencoder(perceiver_io.AutoencoderConfig(**TINY, modalities=modalities))

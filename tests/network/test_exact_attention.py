@@ -102,7 +102,10 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(tiled_softmax, 'TILE', 9)
 
 
-@pytest.mark.parametrize('case', FEW_QUERIES)
+@pytest.mark.parametrize(
+    'case',
+    [pytest.param('all', marks=pytest.mark.slow), 'heads_blocks_and_widening', 'audio'],
+)
 def test_few_queries(case):
     config = AutoencoderConfig(**UNEVEN | FEW_QUERIES[case])
     assert_same(

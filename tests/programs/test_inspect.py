@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from perceiver_io import inspect
+from perceiver_io import cli, inspect
 from perceiver_io.core.clip import Clip
 from perceiver_io.data import rendered
 from perceiver_io.data.config import DataConfig
@@ -94,10 +94,10 @@ def test_clips_of_one_name_and_one_that_is_damaged_later_on(files, tmp_path, mon
 
 
 def test_wrong_flags_are_explained(tmp_path):
-    inspect.define_flags()
-    flags.FLAGS(['inspect', '--dataset_dir=a', '--path=b', f'--output={tmp_path}'])
-    with pytest.raises(ValueError, match='--dataset_dir and --path exclude each other'):
-        inspect.main([])
+    with cli.defined(inspect.define_flags):
+        flags.FLAGS(['inspect', '--dataset_dir=a', '--path=b', f'--output={tmp_path}'])
+        with pytest.raises(ValueError, match='--dataset_dir and --path exclude each other'):
+            inspect.main([])
 
 
 def test_the_report():

@@ -59,19 +59,32 @@ WRONG = [
     ('train --config=demo --workdir=WORK --verbosity=loud', 2, 'loud'),
     # Training: values that are wrong, or do not fit each other or the data.
     ('train --config=demo --workdir=WORK --config.training.steps=0', 2, 'steps=0'),
-    ('train --config=demo --workdir=WORK --config.model.height=47', 2, 'height=47'),
+    (
+        'train --config=demo --workdir=WORK --config.model.height=47',
+        2,
+        'height=47 must be divisible',
+    ),
     ('train --config=demo --workdir=WORK --config.model.attention=fast', 2, 'attention'),
     ('train --config=demo --workdir=WORK --config.model.dtype=int8', 2, 'dtype'),
     ('train --config=demo --workdir=WORK --config.model.video_patch=4', 2, 'video_patch'),
     ("train --config=demo --workdir=WORK --config.model.modalities=('smell',)", 2, 'smell'),
     ('train --config=demo --workdir=WORK --config.data.source=moon', 2, 'moon'),
-    ('train --config=demo --workdir=WORK --config.optimizer.name=sgd', 2, 'sgd'),
+    ('train --config=demo --workdir=WORK --config.optimizer.name=sgd', 2, "'adamw' or 'muon'"),
     ('train --config=demo --workdir=WORK --config.mesh.context=3', 2, 'context=3'),
     ('train --config=demo --workdir=WORK --config.data.fraction=2.0', 2, 'fraction=2.0'),
     ('train --config=demo --workdir=WORK --config.optimizer.head_first=9', 2, 'init_from'),
     ('train --config=demo --workdir=WORK --config.sampling.audio_masked=2.0', 2, 'audio_masked=2'),
     ('train --config=demo --workdir=WORK --config.sampling.latents_kept=(65,)', 2, 'latents=64'),
     ('train --config=demo --workdir=WORK --config.data.source=folder', 2, 'data.path'),
+    ('train --config=demo --workdir=WORK --config.data.fraction=0.0', 2, 'must be above 0'),
+    ('train --config=demo --workdir=WORK --config.data.colour_jitter=1.0', 2, 'in [0, 1)'),
+    ('train --config=demo --workdir=WORK --config.training.batch_sizes=4', 2, 'batch_size'),
+    (
+        'train --config=demo --workdir=WORK --config.training.batch_size=3'
+        ' --config.training.accumulate=2',
+        2,
+        'batch_size=3 must be divisible by 2',
+    ),
     # Training: data, files and folders.
     (
         'train --config=demo --workdir=WORK --config.data.source=folder --config.data.path=GONE',

@@ -18,12 +18,10 @@ from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer, mak
 EVERYTHING = steps.SamplingConfig(video_queries=128, audio_queries=8, label_masked=0.0)
 
 
-def train(config, clip, count, *, optimizer=None, accumulate=1):
+def train(config, clip, count):
     """`count` steps on one batch: the last state and the metrics of every step."""
     model, mesh = Autoencoder(config), sharding.make_mesh(sharding.MeshConfig())
-    optimizer = optimizer or make_optimizer(
-        OptimizerConfig('adamw', learning_rate=3e-3, flat=1.0), count
-    )
+    optimizer = make_optimizer(OptimizerConfig('adamw', learning_rate=3e-3, flat=1.0), count)
     state = steps.init_state(model, optimizer, 0, mesh)
     step = steps.make_train_step(
         model,
@@ -32,7 +30,6 @@ def train(config, clip, count, *, optimizer=None, accumulate=1):
         EVERYTHING,
         seed=0,
         mesh=mesh,
-        accumulate=accumulate,
     )
     history = []
     for _ in range(count):
@@ -45,7 +42,7 @@ def train(config, clip, count, *, optimizer=None, accumulate=1):
     'modalities',
     [
         ('video', 'audio', 'label'),
-        ('video',),
+        pytest.param(('video',), marks=pytest.mark.slow),
         pytest.param(('audio',), marks=pytest.mark.slow),
         pytest.param(('video', 'label'), marks=pytest.mark.slow),
     ],
@@ -62,20 +59,31 @@ def test_every_loss_falls(modalities):
 
 
 def test_bfloat16_trains_with_float32_parameters():
-    config = AutoencoderConfig(**TINY, modalities=('video', 'label'), dtype='bfloat16')
+    config = AutoencoderConfig(**TINY, modalities=('audio', 'label'), dtype='bfloat16')
     state, history = train(config, random_clip(config, 2), 60)
     assert history[-1]['loss'] < 0.9 * history[0]['loss']
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype('float32')}
 
 
 def test_accumulation_is_the_same_update():
-    config = AutoencoderConfig(**TINY, modalities=('video', 'label'))
+    config = AutoencoderConfig(**TINY, modalities=('audio', 'label'))
     clip = random_clip(config, 4)
-    before = Autoencoder(config).init(steps.stream(0, 'init', 0))
-    whole, _ = train(config, clip, 2, optimizer=optax.sgd(0.1))
-    parts, _ = train(config, clip, 2, optimizer=optax.sgd(0.1), accumulate=2)
-    chex.assert_trees_all_close(whole.params, parts.params, atol=2e-6)
-    moved = jax.tree.map(lambda one, two: float(abs(one - two).max()), before, whole.params)
+    model, mesh = Autoencoder(config), sharding.make_mesh(sharding.MeshConfig())
+    optimizer, weights = optax.sgd(0.1), losses.LossWeights(1.0, 1.0, 1.0)
+    first = steps.init_state(model, optimizer, 0, mesh)
+    before = jax.device_get(first.params)
+    results = []
+    for parts in (1, 2):
+        step = steps.make_train_step(
+            model, optimizer, weights, EVERYTHING, seed=0, mesh=mesh, accumulate=parts
+        )
+        state = jax.tree.map(jnp.copy, first)  # a step reuses the memory of its arguments
+        for _ in range(2):
+            state, _ = step(state, sharding.put_clip(clip, mesh))
+        results.append(state.params)
+    whole, parts = results
+    chex.assert_trees_all_close(whole, parts, atol=2e-6)
+    moved = jax.tree.map(lambda one, two: float(abs(one - two).max()), before, whole)
     assert max(jax.tree.leaves(moved)) > 1e-3
 
 
@@ -83,13 +91,14 @@ def test_a_bad_step_changes_nothing_but_the_step():
     """Infinite audio makes the loss infinite."""
     config = AutoencoderConfig(**TINY, modalities=('audio',))
     clip = random_clip(config, 2)
-    before, _ = train(config, clip, 1)
+    clip = clip._replace(audio=(clip.audio / 32768).astype(np.float32))
     bad = clip._replace(audio=np.full(clip.audio.shape, np.inf, np.float32))
     model, mesh = Autoencoder(config), sharding.make_mesh(sharding.MeshConfig())
     optimizer = make_optimizer(OptimizerConfig('adamw', learning_rate=3e-3, flat=1.0), 1)
     step = steps.make_train_step(
         model, optimizer, losses.LossWeights(1.0, 1.0, 1.0), EVERYTHING, seed=0, mesh=mesh
     )
+    before, _ = step(steps.init_state(model, optimizer, 0, mesh), sharding.put_clip(clip, mesh))
     kept = jax.device_get(before)
     after, metrics = step(before, sharding.put_clip(bad, mesh))
     assert metrics['bad_step'] == 1 and not np.isfinite(metrics['loss'])

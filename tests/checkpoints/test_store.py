@@ -1,0 +1,51 @@
+"""The checkpoints of a run: which are kept, and what happens with damaged ones."""
+
+import os
+
+import jax.numpy as jnp
+import pytest
+
+from perceiver_io.checkpoints.store import CheckpointStore
+from perceiver_io.core.errors import UserError
+
+LIKE = {'module': {'w': jnp.zeros(1000)}}, {'step': jnp.int32(0)}
+
+
+def state(step):
+    return {'module': {'w': jnp.arange(1000.0) * step}}, {'step': jnp.int32(step)}
+
+
+def save(workdir, *steps):
+    store = CheckpointStore(workdir, keep=2)
+    for step in steps:
+        store.save(step, *state(step))
+    store.close()
+
+
+def largest(folder):
+    return max((path for path in folder.rglob('*') if path.is_file()), key=os.path.getsize)
+
+
+@pytest.mark.parametrize('harm', [os.unlink, lambda path: os.truncate(path, 100)])
+def test_a_damaged_newest_checkpoint_is_set_aside(tmp_path, capfd, harm):
+    save(tmp_path, 1, 2, 3)
+    harm(largest(tmp_path / 'checkpoints' / '3'))
+    store = CheckpointStore(tmp_path, keep=2)
+    params, training = store.restore(*LIKE)
+    store.close()
+    assert training['step'] == 2 and params['module']['w'][999] == 1998
+    shown = capfd.readouterr().err
+    assert 'the checkpoint of step 3 is damaged' in shown and 'the one of step 2 is used' in shown
+    assert [path.name[:2] for path in (tmp_path / 'damaged').iterdir()] == ['3-']
+    save(tmp_path, 3)  # there is room for it again
+    assert {path.name for path in (tmp_path / 'checkpoints').glob('[0-9]*')} == {'2', '3'}
+
+
+def test_if_all_are_damaged_each_is_named(tmp_path):
+    save(tmp_path, 1, 2)
+    for step in '12':
+        largest(tmp_path / 'checkpoints' / step).unlink()
+    store = CheckpointStore(tmp_path)
+    with pytest.raises(UserError, match=r'no checkpoint in .* can be read \(step 2: .*step 1: '):
+        store.restore(*LIKE)
+    store.close()
