@@ -32,12 +32,12 @@ def test_a_damaged_newest_checkpoint_is_set_aside(tmp_path, capfd, harm):
     harm(largest(tmp_path / 'checkpoints' / '3'))
     store = CheckpointStore(tmp_path, keep=2)
     params, training = store.restore(*LIKE)
+    store.save(3, *state(3))  # there is room for it again
     store.close()
     assert training['step'] == 2 and params['module']['w'][999] == 1998
     shown = capfd.readouterr().err
     assert 'the checkpoint of step 3 is damaged' in shown and 'the one of step 2 is used' in shown
     assert [path.name[:2] for path in (tmp_path / 'damaged').iterdir()] == ['3-']
-    save(tmp_path, 3)  # there is room for it again
     assert {path.name for path in (tmp_path / 'checkpoints').glob('[0-9]*')} == {'2', '3'}
 
 
