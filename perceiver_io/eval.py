@@ -32,6 +32,7 @@ from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
 from perceiver_io.distributed import sharding
+from perceiver_io.distributed.peers import watched_peers
 from perceiver_io.distributed.processes import is_first
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
 from perceiver_io.distributed.start import initialize_from_flags
@@ -56,15 +57,16 @@ def main(arguments: Sequence[str]) -> None:
     cli.no_arguments(arguments)
     values = flags.FLAGS
     initialize_from_flags()
-    evaluate_checkpoints(
-        values.checkpoint,
-        values.output,
-        batch_size=values.batch_size,
-        videos=values.videos,
-        with_report=values.report,
-        views=views(values.latents, values.hide),
-        data=values.data.to_dict(),
-    )
+    with watched_peers(values.peer_timeout):
+        evaluate_checkpoints(
+            values.checkpoint,
+            values.output,
+            batch_size=values.batch_size,
+            videos=values.videos,
+            with_report=values.report,
+            views=views(values.latents, values.hide),
+            data=values.data.to_dict(),
+        )
 
 
 def define_flags() -> None:

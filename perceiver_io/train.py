@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from perceiver_io import cli
 from perceiver_io.core.errors import UsageError
+from perceiver_io.distributed.peers import watched_peers
 from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
 from perceiver_io.distributed.start import initialize_from_flags
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         wandb_sink.installed()  # before the folder of the run is made
     initialize_from_flags()
     try:
-        with run_lock(values.workdir), StopSignals() as stop:
+        with watched_peers(values.peer_timeout), run_lock(values.workdir), StopSignals() as stop:
             begin = start.decide(values.config.to_dict(), values.workdir)
             extras = Extras(values.histograms, values.wandb, values.gradient_norms)
             loop.train(begin, values.workdir, stop, extras)

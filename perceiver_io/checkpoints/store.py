@@ -35,6 +35,9 @@ class CheckpointStore:
     Args:
         workdir: the folder of the run.
         keep: how many of the newest checkpoints to keep.
+
+    Attributes:
+        folder: of the checkpoints.
     """
 
     def __init__(self, workdir: str | os.PathLike, keep: int = 1):
@@ -51,8 +54,8 @@ class CheckpointStore:
         )
         options = ocp.CheckpointManagerOptions(preservation_policy=policy)
         handlers = {part: ocp.StandardCheckpointHandler() for part in ('params', 'training')}
-        self._folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
-        self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
+        self.folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
+        self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
 
     def latest_step(self) -> int | None:
         """The step of the newest finished checkpoint; None if there is none."""
@@ -112,7 +115,7 @@ class CheckpointStore:
                 return restored
         reasons = '; '.join(f'step {step}: {_first_line(error)}' for step, error in damaged.items())
         raise UserError(
-            f'no checkpoint in {self._folder} can be read ({reasons}): restore one, or start in '
+            f'no checkpoint in {self.folder} can be read ({reasons}): restore one, or start in '
             'another --workdir'
         )
 
@@ -125,9 +128,9 @@ class CheckpointStore:
                 file=sys.stderr,
             )
             if jax.process_index() == 0:
-                aside = self._folder.parent / 'damaged' / f'{step}-{uuid.uuid4().hex[:8]}'
+                aside = self.folder.parent / 'damaged' / f'{step}-{uuid.uuid4().hex[:8]}'
                 aside.parent.mkdir(exist_ok=True)
-                (self._folder / str(step)).rename(aside)
+                (self.folder / str(step)).rename(aside)
         if damaged:
             self._manager.reload()
 
@@ -135,7 +138,7 @@ class CheckpointStore:
         self, step: int, params: hk.Params, training: Training
     ) -> tuple[hk.Params, Training]:
         if 'training' not in self._manager.item_metadata(step).keys():
-            if (self._folder / str(step) / 'training').exists():
+            if (self.folder / str(step) / 'training').exists():
                 raise OSError('its metadata cannot be read')
             raise UserError(
                 'this folder holds converted weights without a state of training: '

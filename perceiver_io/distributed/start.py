@@ -7,6 +7,7 @@
 All processes need the same files under the same paths. Call `initialize` before JAX is used.
 """
 
+import math
 import sys
 
 import jax
@@ -15,6 +16,7 @@ from absl import flags
 from perceiver_io.core.errors import UsageError, UserError
 
 TIMEOUT = 30 * 60  # seconds for all processes to start: queues start them one after the other
+PEER_TIMEOUT = 100.0  # seconds, as JAX's own
 
 
 def define_flags() -> None:
@@ -28,6 +30,13 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer('num_processes', None, 'With --distributed: how many.', lower_bound=1)
     flags.DEFINE_integer('process_id', None, 'With --distributed: which this is.', lower_bound=0)
+    flags.DEFINE_float(
+        'peer_timeout',
+        PEER_TIMEOUT,
+        'With --distributed: seconds after which a silent process counts as gone, and the others '
+        'end.',
+        lower_bound=1,
+    )
 
 
 def initialize_from_flags() -> None:
@@ -53,7 +62,12 @@ def initialize_from_flags() -> None:
         raise UsageError(
             f'--process_id={values.process_id} must be below --num_processes={values.num_processes}'
         )
-    initialize(*given)
+    initialize(
+        values.coordinator_address,
+        values.num_processes,
+        values.process_id,
+        peer_timeout=values.peer_timeout,
+    )
 
 
 def initialize(
@@ -61,6 +75,7 @@ def initialize(
     num_processes: int | None = None,
     process_id: int | None = None,
     timeout: int = TIMEOUT,
+    peer_timeout: float = PEER_TIMEOUT,
 ) -> None:
     """Connects this process with the others, and prints which it is.
 
@@ -70,13 +85,20 @@ def initialize(
         num_processes: how many there are.
         process_id: which this is.
         timeout: seconds to wait for the others.
+        peer_timeout: seconds after which `peers.watched_peers` ends a process whose peer is silent;
+            the runtime itself waits twice as long.
 
     Raises:
         UserError: the others cannot be found, or do not come.
     """
     try:
         jax.distributed.initialize(
-            coordinator_address, num_processes, process_id, initialization_timeout=timeout
+            coordinator_address,
+            num_processes,
+            process_id,
+            initialization_timeout=timeout,
+            heartbeat_timeout_seconds=math.ceil(2 * peer_timeout),
+            shutdown_timeout_seconds=math.ceil(2 * peer_timeout),
         )
     except (ValueError, RuntimeError) as error:
         raise UserError(

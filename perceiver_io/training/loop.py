@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -18,12 +17,13 @@ from perceiver_io.distributed import sharding
 from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import run_folder
-from perceiver_io.training.experiment import Experiment, TrainingConfig
+from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.metric_writer import NO_EXTRAS, Extras, MetricWriter
 from perceiver_io.training.optimizer import make_optimizer, make_schedule
 from perceiver_io.training.progress import TrainingLog
+from perceiver_io.training.saving import evaluates, is_due, save
 from perceiver_io.training.start import Start, begin, first_state
-from perceiver_io.training.steps import TrainState, init_state, make_train_step
+from perceiver_io.training.steps import init_state, make_train_step
 from perceiver_io.training.validation import Validation
 
 
@@ -108,24 +108,6 @@ def train(
             if int(state.step) != checkpoints.latest_step():
                 save(checkpoints, state)
             raise
-
-
-def evaluates(step: int, config: TrainingConfig) -> bool:
-    """Whether the parameters are evaluated after a step: every so often, and after the last."""
-    return is_due(step, config.eval_every, config)
-
-
-def is_due(step: int, every: int, config: TrainingConfig) -> bool:
-    """Whether a step is the last one, or one of each `every`; 0 means the last only."""
-    return step == config.steps or bool(every and step % every == 0)
-
-
-def save(
-    checkpoints: CheckpointStore, state: TrainState, summary: Mapping[str, float] | None = None
-) -> None:
-    """Starts saving a state, with the summary of its evaluation if there was one."""
-    training = {'step': state.step, 'optimizer': state.optimizer}
-    checkpoints.save(int(state.step), state.params, training, summary)
 
 
 def mesh_for(experiment: Experiment) -> Mesh:

@@ -3,67 +3,13 @@
 import json
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
-from helpers.tiny import TINY_DEMO
+from helpers.several_processes import STEPS, finish, start
 
 import perceiver_io
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-STEPS = 20
-KEYS = TINY_DEMO | {
-    'training.steps': STEPS,
-    'training.log_every': 1,
-    'training.eval_every': 10,
-    'training.checkpoint_every': 10,
-    'model.dropout': 0.1,
-    # AdamW divides by the size of the gradients: with the demo's rate it magnifies rounding.
-    'optimizer.learning_rate': 1e-5,
-}
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(('localhost', 0))
-        return found.getsockname()[1]
-
-
-def start(workdir, cache, processes) -> list[subprocess.Popen]:
-    """`train.py` as so many processes; one alone runs without --distributed."""
-    port = free_port()
-    values = KEYS | {'data.cache': str(cache)}
-    command = [
-        sys.executable,
-        str(ROOT / 'train.py'),
-        f'--config={ROOT}/configs/demo.py',
-        f'--workdir={workdir}',
-        *[f'--config.{name}={value}' for name, value in values.items()],
-    ]
-    distributed = [
-        '--distributed',
-        f'--coordinator_address=localhost:{port}',
-        f'--num_processes={processes}',
-    ]
-    return [
-        subprocess.Popen(
-            command + (distributed + [f'--process_id={index}'] if processes > 1 else []),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(processes)
-    ]
-
-
-def finish(running) -> list[str]:
-    shown = [process.communicate(timeout=500)[0] for process in running]
-    assert [process.returncode for process in running] == [0] * len(running), shown
-    return shown
 
 
 def metrics(workdir, name) -> dict[int, float]:
