@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.tiny import TINY_DEMO
 
 import perceiver_io
 from perceiver_io import cli
@@ -20,25 +21,8 @@ PAGES = [
     *sorted((ROOT / 'docs').glob('*.md')),
 ]
 
-
 # Flags that make the demo a matter of seconds.
-SHRUNK = {
-    'initialization.video_grid': '(1,2,2)',
-    'model.height': 16,
-    'model.width': 16,
-    'model.audio_patch': 192,
-    'model.latents': 8,
-    'model.latent_channels': 16,
-    'model.self_attends': 1,
-    'model.decoder_channels': 16,
-    'model.label_query_channels': 16,
-    'data.render_train': 12,
-    'data.render_val': 6,
-    'data.render_seconds': 0.4,
-    'training.steps': 3,
-    'training.batch_size': 4,
-    'training.eval_batch_size': 4,
-}
+SHRUNK = TINY_DEMO | {'training.steps': 3}
 
 
 def block_under(heading: str, language: str) -> str:

@@ -58,6 +58,7 @@ def test_every_loss_falls(modalities):
     assert int(state.step) == 60
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_with_float32_parameters():
     config = AutoencoderConfig(**TINY, modalities=('audio', 'label'), dtype='bfloat16')
     state, history = train(config, random_clip(config, 2), 60)
