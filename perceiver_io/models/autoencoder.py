@@ -116,19 +116,17 @@ class Autoencoder:
             UserError: a modality is missing, or has another type, shape or range (`inputs.py`).
         """
         clip = check_clip(self.config, video, audio, label)
-        if 'label' not in self.config.modalities:
-            label_masked = None
-        elif clip.label is None:
-            batch = len(next(value for value in clip if value is not None))
-            clip = clip._replace(label=jnp.zeros((batch,), jnp.int32))
-            label_masked = jnp.ones((batch,), bool)
-        else:
+        masked = {'video': video_masked, 'audio': audio_masked}
+        masked = {name: value for name, value in masked.items() if value is not None}
+        if clip.label is None:
+            clip, hidden = self._label_hidden(clip)
+            masked |= hidden
+        elif 'label' in self.config.modalities:
             check_label(self.config, clip.label, label_masked)
             if label_masked is None:
                 label_masked = jnp.zeros((len(clip.label),), bool)
-        masked = {'label': label_masked, 'video': video_masked, 'audio': audio_masked}
-        masked = {name: value for name, value in masked.items() if value is not None}
-        batch = len(next(value for value in clip if value is not None))
+            masked['label'] = label_masked
+        batch = _batch(clip)
         for name, value in masked.items():
             check_masked(name, value, batch)
         masked |= {name: jnp.ones((batch,), bool) for name in self.hidden}
@@ -201,6 +199,59 @@ class Autoencoder:
         check_queries(self.config, latents, None, None, self.kept)
         return _decode_clip(self, params, latents, grid)
 
+    def encoder_attention(
+        self,
+        params: hk.Params,
+        index: jax.Array,
+        *,
+        video: jax.Array | None = None,
+        audio: jax.Array | None = None,
+    ) -> dict[str, jax.Array]:
+        """What latents read, with the label hidden: attention weights, mean over the heads.
+
+        Args:
+            params: the model's parameters.
+            index: int [r], which latents.
+            video, audio: as of `encode`.
+
+        Returns:
+            Of each modality float32 [b, r, m], m tokens, row-major in (t, y, x) for video. For each
+            latent they add up to 1 over all modalities.
+        """
+        clip, masked = self._label_hidden(check_clip(self.config, video, audio, None))
+        masked |= {name: jnp.ones((_batch(clip),), bool) for name in self.hidden}
+        return _encoder_attention(self.config.without_dropout(), params, clip, masked, index)
+
+    def decoder_attention(
+        self,
+        params: hk.Params,
+        latents: jax.Array,
+        *,
+        video_index: jax.Array,
+        audio_index: jax.Array,
+    ) -> dict[str, jax.Array]:
+        """What queries ask of the latents [b, n, d]: attention weights, mean over the heads.
+
+        Arguments are as of `decode`.
+
+        Returns:
+            Of each modality float32 [b, q, n]; q is 1 for the label.
+        """
+        check_queries(self.config, latents, video_index, audio_index, self.kept)
+        return _decoder_attention(self.config, params, latents, video_index, audio_index)
+
+    def _label_hidden(self, clip: Clip) -> tuple[Clip, dict[str, jax.Array]]:
+        """A clip without a label, as one with a label that is hidden; and what is hidden."""
+        if 'label' not in self.config.modalities:
+            return clip, {}
+        batch = _batch(clip)
+        label = jnp.zeros((batch,), jnp.int32)
+        return clip._replace(label=label), {'label': jnp.ones((batch,), bool)}
+
+
+def _batch(clip: Clip) -> int:
+    return len(next(value for value in clip if value is not None))
+
 
 @functools.partial(jax.jit, static_argnums=0)
 def _init(config: AutoencoderConfig, rng: jax.Array) -> hk.Params:
@@ -226,6 +277,30 @@ def _encode(
     masked: Mapping[str, jax.Array],
 ) -> jax.Array:
     return hk.transform(forward.encode).apply(params, rng, config, clip, masked)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encoder_attention(
+    config: AutoencoderConfig,
+    params: hk.Params,
+    clip: Clip,
+    masked: Mapping[str, jax.Array],
+    index: jax.Array,
+) -> dict[str, jax.Array]:
+    return hk.transform(forward.encoder_attention).apply(params, None, config, clip, masked, index)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decoder_attention(
+    config: AutoencoderConfig,
+    params: hk.Params,
+    latents: jax.Array,
+    video_index: jax.Array,
+    audio_index: jax.Array,
+) -> dict[str, jax.Array]:
+    return hk.transform(forward.decoder_attention).apply(
+        params, None, config, latents, video_index, audio_index
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))

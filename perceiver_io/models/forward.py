@@ -1,4 +1,4 @@
-"""The autoencoder's forward pass, as two functions to be run inside `hk.transform`."""
+"""The autoencoder's forward pass, as functions to be run inside `hk.transform`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -21,6 +21,47 @@ from perceiver_io.network.tokens import Tokens
 
 def encode(config: AutoencoderConfig, clip: Clip, masked: Mapping[str, jax.Array]) -> jax.Array:
     """Clips, and which examples of a modality are hidden, bool [b], to latents [b, n, d]."""
+    return PerceiverEncoder(config, config)(list(_tokens(config, clip, masked).values()))
+
+
+def decode(
+    config: AutoencoderConfig,
+    latents: jax.Array,
+    video_index: jax.Array | None,
+    audio_index: jax.Array | None,
+    grid: Grid | None,
+) -> Output:
+    """Latents [b, n, d] to video [b, q, c], audio [b, q, patch] and label [b, k]."""
+    queries = _queries(config, video_index, audio_index, grid)
+    values = {'audio': config.audio_patch, 'video': config.channels, 'label': config.classes}
+    readouts = {modality: modalities.Readout(modality, values[modality]) for modality in queries}
+    outputs = modalities.MultimodalDecoder(config)(queries, latents, readouts)
+    if 'label' in outputs:
+        outputs['label'] = outputs['label'][:, 0]
+    return Output(**outputs)
+
+
+def encoder_attention(
+    config: AutoencoderConfig, clip: Clip, masked: Mapping[str, jax.Array], index: jax.Array
+) -> dict[str, jax.Array]:
+    """How much the latents of an index [r] read of every token: [b, r, m] of each modality."""
+    tokens = _tokens(config, clip, masked)
+    shares = PerceiverEncoder(config, config).attention_weights(list(tokens.values()), index)
+    return dict(zip(tokens, shares))
+
+
+def decoder_attention(
+    config: AutoencoderConfig, latents: jax.Array, video_index: jax.Array, audio_index: jax.Array
+) -> dict[str, jax.Array]:
+    """How much queries ask of the latents [b, n, d]: [b, q, n] of each modality."""
+    queries = _queries(config, video_index, audio_index, SUBSAMPLED)
+    return modalities.MultimodalDecoder(config).attention_weights(queries, latents)
+
+
+def _tokens(
+    config: AutoencoderConfig, clip: Clip, masked: Mapping[str, jax.Array]
+) -> dict[str, Tokens]:
+    """Of every modality, all of one width."""
     clip = to_float(clip)
     make = {
         'audio': lambda: modalities.audio_tokens(
@@ -36,18 +77,16 @@ def encode(config: AutoencoderConfig, clip: Clip, masked: Mapping[str, jax.Array
         for modality in PARAMETER_NAMES
         if modality in config.modalities
     }
-    padded = modalities.MultimodalPreprocessor(config.input_padding)(tokens)
-    return PerceiverEncoder(config, config)(list(padded.values()))
+    return modalities.MultimodalPreprocessor(config.input_padding)(tokens)
 
 
-def decode(
+def _queries(
     config: AutoencoderConfig,
-    latents: jax.Array,
     video_index: jax.Array | None,
     audio_index: jax.Array | None,
     grid: Grid | None,
-) -> Output:
-    """Latents [b, n, d] to video [b, q, c], audio [b, q, patch] and label [b, k]."""
+) -> dict[str, Tokens]:
+    """Of every modality, not yet padded to one width."""
 
     def query(position: FourierPositionEncoding, index: jax.Array | None) -> Tokens:
         usual: Grid = LINSPACE if index is None else SUBSAMPLED
@@ -58,12 +97,6 @@ def decode(
         'video': lambda: query(config.video_query_position, video_index),
         'label': modalities.ClassificationDecoder(config.label_query_channels),
     }
-    queries = {
+    return {
         modality: make[modality]() for modality in PARAMETER_NAMES if modality in config.modalities
     }
-    values = {'audio': config.audio_patch, 'video': config.channels, 'label': config.classes}
-    readouts = {modality: modalities.Readout(modality, values[modality]) for modality in queries}
-    outputs = modalities.MultimodalDecoder(config)(queries, latents, readouts)
-    if 'label' in outputs:
-        outputs['label'] = outputs['label'][:, 0]
-    return Output(**outputs)

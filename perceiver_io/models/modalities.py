@@ -122,6 +122,13 @@ class MultimodalDecoder(hk.Module):
         )
         return dict(zip(padded, outputs))
 
+    def attention_weights(
+        self, queries: Mapping[str, Tokens], latents: jax.Array
+    ) -> dict[str, jax.Array]:
+        """How much queries ask of every latent: [b, q, n] of each modality."""
+        padded = self.decoder_query(queries)
+        return dict(zip(padded, self.decoder.attention_weights(list(padded.values()), latents)))
+
 
 class Readout(hk.Module):
     """Makes the weights of a modality's linear layer from the decoder's outputs to its values."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import haiku as hk
 import jax
 
-from perceiver_io.network import plain
+from perceiver_io.network import attention_weights, plain
 from perceiver_io.network.config import ComputeConfig, NetworkConfig
 from perceiver_io.network.factored import decoder, encoder
 from perceiver_io.network.layers import Affine
@@ -94,6 +94,11 @@ class PerceiverEncoder(hk.Module):
             latents = process(latents, layer)
         return latents
 
+    def attention_weights(self, tokens: Sequence[Tokens], index: jax.Array) -> list[jax.Array]:
+        """How much the latents of an index [r] read of every token: [b, r, m] of each modality."""
+        weights = self.cross_attention(self.config.latent_channels, tokens[0].width)
+        return attention_weights.over_tokens(self.latents()[index], tokens, weights, self.config)
+
 
 class BasicDecoder(hk.Module):
     """Queries cross-attend to the latents, without a residual; output layer and readouts follow."""
@@ -127,3 +132,9 @@ class BasicDecoder(hk.Module):
             readouts=tuple(readout(channels) for readout in readouts),
         )
         return COMPUTATIONS[compute.attention].decode(queries, latents, weights, config, compute)
+
+    @hk.experimental.name_like('__call__')
+    def attention_weights(self, queries: Sequence[Tokens], latents: jax.Array) -> list[jax.Array]:
+        """How much queries ask of every latent: [b, q, n] of each modality."""
+        weights = CrossAttention(widening=1)(queries[0].width, self.config.latent_channels)
+        return attention_weights.over_latents(queries, latents, weights, self.config)

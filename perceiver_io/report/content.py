@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,40 @@ class Half:
     half: float
 
 
+class Look(NamedTuple):
+    """What a latent or a query looks at.
+
+    Attributes:
+        title: of which latent or query.
+        text: the shares of the modalities, and how many tokens or latents it is spread over.
+        frame: of a pixel's query; None otherwise.
+        point: (y, x) of a pixel's query; None otherwise.
+        video: weights of the tokens [t, y, x]; None without video.
+        audio: weights of the patches [m]; None without audio.
+    """
+
+    title: str
+    text: str
+    frame: int | None
+    point: tuple[int, int] | None
+    video: np.ndarray | None
+    audio: np.ndarray | None
+
+
+class AttentionMaps(NamedTuple):
+    """Looks at a window.
+
+    Attributes:
+        name: of the clip.
+        window: video uint8 [t, h, w, 3], audio int16 [s, 1], as far as the model has them.
+        looks: latents first, then queries.
+    """
+
+    name: str
+    window: Clip
+    looks: Sequence[Look]
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A model and its results.
@@ -54,6 +88,7 @@ class Model:
         half: of the rate-distortion plot; None without video.
         training: the entries of the run's `metrics.jsonl`; () where there is none.
         config: of the run.
+        attention: what it looks at; None where it was not measured.
     """
 
     row: Mapping[str, Any]
@@ -64,6 +99,7 @@ class Model:
     half: Half | None = None
     training: Sequence[Mapping[str, float]] = ()
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    attention: AttentionMaps | None = None
 
 
 def choose(lines: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
 from perceiver_io.media import reader
 from perceiver_io.models.autoencoder import Autoencoder
-from perceiver_io.report import rounding
+from perceiver_io.report import attention, rounding
 from perceiver_io.report.content import Model, ShownClip, choose
 
 GALLERY_SECONDS = 4  # of each clip, about
@@ -34,7 +34,9 @@ def gather(
     config: Mapping[str, Any],
     training: Sequence[Mapping[str, float]] = (),
 ) -> Model:
-    """All processes must call this; on several, latents are not rounded and no codec is measured.
+    """All processes must call this.
+
+    On several, latents are not rounded, no codec is measured, and attention is not shown.
 
     Args:
         row: of `table5.results`.
@@ -48,7 +50,8 @@ def gather(
     """
     records = {record.name: record for record in clips.records}
     shown = []
-    for rank, line in choose(lines).items():
+    chosen = choose(lines)
+    for rank, line in chosen.items():
         windows = evaluator.reconstruct(params, records[line['name']], GALLERY_SECONDS)
         with contextlib.suppress(reader.UnreadableMedia):  # damaged outside the evaluated window
             shown.append(join(rank, line, list(windows)))
@@ -56,7 +59,12 @@ def gather(
     if spec.video and jax.process_count() == 1:
         few = [records[line['name']] for line in spread(lines, CODEC_CLIPS)]
         half = rounding.measure(model, params, first_windows(few, spec))
-    return Model(row, lines, spec, clips.classes, shown, half, training, config)
+    maps = None
+    if jax.process_count() == 1 and chosen:
+        name = chosen.get('median', chosen['best'])['name']
+        for window in first_windows([records[name]], spec):
+            maps = attention.look(name, model, params, window)
+    return Model(row, lines, spec, clips.classes, shown, half, training, config, maps)
 
 
 def join(rank: str, line: Mapping[str, Any], windows: Sequence[ShownWindow]) -> ShownClip:

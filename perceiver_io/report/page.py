@@ -13,10 +13,10 @@ from perceiver_io.core import files
 from perceiver_io.evaluation import table5
 from perceiver_io.metrics import registry
 from perceiver_io.metrics.baselines import ALL_BASELINES
-from perceiver_io.report import codecs, curves, facts, gallery
+from perceiver_io.report import attention, codecs, curves, facts, gallery
 from perceiver_io.report.charts import HEIGHT, WIDTH, Chart, Series, chart
 from perceiver_io.report.codecs import Codec
-from perceiver_io.report.content import Model
+from perceiver_io.report.content import Look, Model
 
 # Of the paper's windows: pixels take a byte for each channel, samples two.
 _PAPER_BYTES = 16 * 224 * 224 * 3 + 2 * 30_720
@@ -43,6 +43,7 @@ def write_report(models: Sequence[Model], folder: pathlib.Path) -> pathlib.Path:
             'hidden': ''.join(f', {modality} hidden' for modality in model.row.get('hidden', ())),
             'table': metric_table(model.row),
             'cards': gallery.write_cards(model, folder, number),
+            'looks': looks(model, folder, number),
             'charts': curves.training_charts(model.training),
             'by_class': curves.accuracy_by_class(model.lines),
             'config': json.dumps(model.config, indent=2, ensure_ascii=False, default=str),
@@ -68,6 +69,14 @@ def write_report(models: Sequence[Model], folder: pathlib.Path) -> pathlib.Path:
     path = folder / 'index.html'
     files.write_text(path, page)
     return path
+
+
+def looks(model: Model, folder: pathlib.Path, number: int) -> list[tuple[Look, str]]:
+    """What attention looks at, with the paths of the pictures, relative to the page."""
+    if model.attention is None:
+        return []
+    names = attention.write_pictures(model.attention, folder / 'media', f'm{number}attention')
+    return [(each, f'media/{name}') for each, name in zip(model.attention.looks, names)]
 
 
 def environment() -> jinja2.Environment:

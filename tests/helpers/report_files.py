@@ -9,7 +9,7 @@ from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.evaluation import table5
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.report import page
-from perceiver_io.report.content import Half, Model, ShownClip
+from perceiver_io.report.content import AttentionMaps, Half, Look, Model, ShownClip
 
 HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>" onerror="x'
 SPEC = ClipSpec(frames=8, height=64, width=64, frame_rate=8, sample_rate=48_000)
@@ -36,6 +36,9 @@ def make_report(folder: pathlib.Path) -> pathlib.Path:
     training = [{'step': step, 'train/loss': 1 / (step + 1)} for step in range(20)]
     half = Half([window(3)], 20.5, 20.25)
     classes = (HOSTILE, 'dog', 'owl')
-    model = Model(row, lines, SPEC, classes, shown, half, training, {'path': HOSTILE})
+    look = Look(HOSTILE, 'all of it', 3, (10, 20), np.eye(4)[None], np.ones(8))
+    maps = AttentionMaps(HOSTILE, window(4), [look, look._replace(frame=None, point=None)])
+    config = {'path': HOSTILE}
+    model = Model(row, lines, SPEC, classes, shown, half, training, config, maps)
     page.write_report([model, model], folder)
     return folder

@@ -299,7 +299,8 @@ def test_eval_writes_a_report(run, work):
     evaluate_run(run, out, batch_size=3, videos=0, with_report=True)
     text = (out / 'report' / 'index.html').read_text()
     links = re.findall(r'src="(media/[^"]+)"', text)
-    assert len(links) == 3 * 5 and all((out / 'report' / link).is_file() for link in links)
+    looks = 6 + 3 + 1 + 1  # of latents, pixels, audio, label
+    assert len(links) == 3 * 5 + looks and all((out / 'report' / link).is_file() for link in links)
     assert play(out / 'report' / links[0])[0] == 2 * RATE
     for said in ('Best: ', 'Median: ', 'Worst: ', 'x264 + Opus', 'float16', 'Accuracy by class'):
         assert said in text, said

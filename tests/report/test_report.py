@@ -71,9 +71,8 @@ def test_all_linked_files_exist_and_nothing_is_requested(folder, tags):
     ]
     files = {link for link in links if not link.startswith(('#', 'data:,'))}
     assert files == {f'media/{path.name}' for path in (folder / 'media').iterdir()}
-    assert len(files) == 2 * 2 * (
-        3 + 3 + 2
-    )  # models x clips x (films, their posters, spectrograms)
+    of_a_clip = 3 + 3 + 2  # films, their posters, spectrograms
+    assert len(files) == 2 * (2 * of_a_clip + 2)  # models x (clips, looks of attention)
     style = (folder / 'index.html').read_text().split('<style>')[1].split('</style>')[0]
     assert 'url(' not in style and '@import' not in style
 

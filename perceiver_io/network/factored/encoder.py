@@ -84,19 +84,34 @@ def attend(
     n, width = len(queries), len(scale)
     batch = batch_size(tokens)
 
-    q = linear(queries, weights.query).reshape(n, heads, -1)
-    q = q / math.sqrt(q.shape[-1])
-    w_k, _ = weights.key  # the bias adds the same to all logits of a query
-    w_k = (scale[:, None] * w_k).reshape(width, heads, -1)
-    rows = einsum('nhk,dhk->hnd', q.astype(jnp.float32), w_k).reshape(heads * n, width)
-
-    means = mean_token(centre(rows), tokens, batch, dtype)
+    means = mean_token(token_rows(queries, weights, norm, heads), tokens, batch, dtype)
     means = (centre(means) * scale + offset).astype(dtype).reshape(batch, heads, n, width)
 
     w_v, b_v = weights.value
     w_v = w_v.astype(dtype).reshape(width, heads, -1)
     values = einsum('bhnd,dhk->bnhk', means, w_v, dtype=dtype).reshape(batch, n, -1)
     return linear(values + b_v.astype(dtype), weights.out)
+
+
+def token_rows(
+    queries: jax.Array, weights: AttentionWeights, norm: Affine, heads: int
+) -> jax.Array:
+    """The queries in the space of the tokens: their logits are inner products with x / s.
+
+    Args:
+        queries: [n, d], normalised.
+        weights, norm, heads: as of `attend`.
+
+    Returns:
+        [heads * n, d'], float32, centred.
+    """
+    scale, _ = norm
+    n, width = len(queries), len(scale)
+    q = linear(queries, weights.query).reshape(n, heads, -1)
+    q = q / math.sqrt(q.shape[-1])
+    w_k, _ = weights.key  # the bias adds the same to all logits of a query
+    w_k = (scale[:, None] * w_k).reshape(width, heads, -1)
+    return centre(einsum('nhk,dhk->hnd', q.astype(jnp.float32), w_k).reshape(heads * n, width))
 
 
 def mean_token(
@@ -142,8 +157,13 @@ def _mean_of_part(
 
 def _mean_of_dense(rows: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The same for a few tokens [b or 1, m, d] without structure."""
-    variance = jnp.square(centre(x)).mean(-1, keepdims=True)
-    x = centre(x) * jax.lax.rsqrt(variance + EPSILON)
+    x = normalised(x)
     logits = einsum('rd,bmd->brm', rows, x)
     means = einsum('brm,bmd->brd', jax.nn.softmax(logits, axis=-1), x)
     return means, jax.nn.logsumexp(logits, axis=-1)
+
+
+def normalised(x: jax.Array) -> jax.Array:
+    """[..., d] with mean 0 and variance 1: a layer norm without its scale and offset."""
+    variance = jnp.square(centre(x)).mean(-1, keepdims=True)
+    return centre(x) * jax.lax.rsqrt(variance + EPSILON)
