@@ -1,0 +1,83 @@
+"""Draws what attention looks at before and after training: where latents read, what pixels ask for.
+
+    python benchmarks/attention.py docs/images/attention.png runs/original runs/placed
+
+Two rows for each run: its initial values and its newest checkpoint, on the first clip of the
+evaluation split. The pictures are those of the report of `eval`.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import haiku as hk
+import matplotlib
+import optax
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from perceiver_io.checkpoints import loading
+from perceiver_io.core.clip import Clip
+from perceiver_io.data import sources
+from perceiver_io.distributed import sharding
+from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.report import attention
+from perceiver_io.report.gather import first_windows
+from perceiver_io.training import run_folder
+from perceiver_io.training.steps import init_state
+
+COLUMNS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('output', type=pathlib.Path)
+    parser.add_argument('runs', nargs='+')
+    args = parser.parse_args()
+    matplotlib.use('agg')
+    figure, axes = pyplot.subplots(
+        2 * len(args.runs), COLUMNS, figsize=(4 * COLUMNS, 4.2 * len(args.runs)), squeeze=False
+    )
+    rows = iter(axes)
+    for run in args.runs:
+        loaded = loading.load_checkpoint(run)
+        experiment = run_folder.experiment_of(run, loaded)
+        data, spec, model = experiment.data, experiment.clip_spec, Autoencoder(experiment.model)
+        clips = sources.open_source(
+            data, data.eval_split, spec, needs_label=False, classes=loaded.classes
+        )
+        [window] = first_windows(clips.records[:1], spec)
+        state = init_state(
+            model,
+            optax.sgd(0.0),
+            experiment.training.seed,
+            sharding.make_mesh(sharding.MeshConfig()),
+            experiment.initialization if experiment.model.initialization == 'placed' else None,
+        )
+        name = f'{experiment.model.initialization} start'
+        draw_row(next(rows), name, model, state.params, window)
+        trained = f'{name}, after {loaded.step} steps'
+        draw_row(next(rows), trained, model, loaded.params, window)
+    figure.tight_layout()
+    figure.savefig(args.output, dpi=80)
+
+
+def draw_row(
+    axes: Sequence[Axes], title: str, model: Autoencoder, params: hk.Params, window: Clip
+) -> None:
+    """An early latent (of audio in the placed start), a late one (of video), and two pixels."""
+    looks = attention.look('', model, params, window).looks
+    latents, queries = looks[: attention.LATENTS], looks[attention.LATENTS :]
+    chosen = [latents[1], latents[-2], *queries[1:3]]
+    for axis, each in zip(axes, chosen):
+        axis.imshow(attention.picture(each, window))
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(f'{title}\n{each.title}', fontsize=10)
+        axis.set_xlabel(each.text.replace('; ', '\n'), fontsize=9)
+
+
+if __name__ == '__main__':
+    main()
