@@ -37,7 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with watched_peers(values.peer_timeout), run_lock(values.workdir), StopSignals() as stop:
             begin = start.decide(values.config.to_dict(), values.workdir)
-            extras = Extras(values.histograms, values.wandb, values.gradient_norms)
+            extras = Extras(
+                values.histograms,
+                values.wandb,
+                values.gradient_norms,
+                values.watchdog,
+                values.watchdog_exit,
+            )
             loop.train(begin, values.workdir, stop, extras)
     except Stopped as stopped:
         print(f'{stopped}; to continue: {cli.command_line()}', file=sys.stderr)
@@ -53,6 +59,13 @@ def define_flags() -> None:
     flags.DEFINE_bool('histograms', False, 'Histograms of the parameters at every evaluation.')
     flags.DEFINE_bool('gradient_norms', False, 'The norms of the gradients by group of modules.')
     flags.DEFINE_bool('wandb', False, 'Writes all metrics to Weights & Biases too.')
+    flags.DEFINE_float(
+        'watchdog',
+        0.0,
+        'Minutes without progress after which all threads are shown.',
+        lower_bound=0,
+    )
+    flags.DEFINE_bool('watchdog_exit', False, 'With --watchdog: then ends the process, status 1.')
     define_distributed_flags()
 
 

@@ -17,6 +17,7 @@ from perceiver_io.distributed import sharding
 from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import run_folder
+from perceiver_io.training.accounting import Accounting, watchdog
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.metric_writer import NO_EXTRAS, Extras, MetricWriter
 from perceiver_io.training.optimizer import make_optimizer, make_schedule
@@ -47,7 +48,7 @@ def train(
         UserError: it does not fit the data or the folder, or a quantity of the training is not
             finite.
     """
-    stop = stop or StopSignals()
+    account, stop = Accounting(), stop or StopSignals()
     experiment, config = start.experiment, start.experiment.training
     mesh = mesh_for(experiment)
     run_folder.check_run(workdir, experiment)
@@ -73,6 +74,7 @@ def train(
         fresh = init_state(model, optimizer, config.seed, mesh, start.placement)
         state = first_state(start, taken, fresh, checkpoints)
         first = int(state.step)
+        account.batch(first, ())
         writer = MetricWriter(())
         if jax.process_index() == 0:
             writer = MetricWriter.open(workdir, experiment.to_json(), extras)
@@ -88,26 +90,46 @@ def train(
                 validate(first, state.params)  # a signal had come in between
         if first < config.steps:
             log.say('compiling; on CPUs, the first step can take minutes')
+        stack.enter_context(watchdog(account, extras.watchdog, extras.watchdog_exit))
         if start.source is not None:  # once this is saved, the source is not needed any more
             save(checkpoints, state, validate(first, state.params))
 
         try:
             for step in range(first + 1, config.steps + 1):
+                account.now('data')
                 with log.waiting(), stop.interrupting():
                     batch = next(batches)
                 log.failures(loader.failures(batch, clips))
+                names = [clips.records[record].name for record in batch.record]
+                account.batch(step, names)
+                account.now('step' if step > first + 1 else 'compile')
                 state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
-                log.add(step, metrics, [clips.records[record].name for record in batch.record])
+                log.add(step, metrics, names)
                 if is_due(step, config.checkpoint_every, config) or evaluates(step, config):
                     log.flush()  # raises if anything is not finite, so that it is not saved
+                    account.now('evaluate')
                     summary = validate(step, state.params) if evaluates(step, config) else None
+                    account.now('save')
                     save(checkpoints, state, summary)
                 stop.check()
         except Stopped:
             log.flush()
+            account.now('save')
             if int(state.step) != checkpoints.latest_step():
                 save(checkpoints, state)
+            show_time(account, checkpoints, writer, log)
             raise
+        show_time(account, checkpoints, writer, log)
+
+
+def show_time(
+    account: Accounting, checkpoints: CheckpointStore, writer: MetricWriter, log: TrainingLog
+) -> None:
+    """Waits for what is being saved, and shows where the time of the run has gone."""
+    account.now('save')
+    checkpoints.wait()
+    writer.scalars(account.step, account.seconds(), 'seconds')
+    log.say(str(account))
 
 
 def mesh_for(experiment: Experiment) -> Mesh:

@@ -13,17 +13,21 @@ from tensorboardX import SummaryWriter
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
-    """What a run writes on request.
+    """What a run writes and does on request.
 
     Attributes:
         histograms: of the parameters, at every evaluation.
         wandb: everything to Weights & Biases too, see `wandb_sink`.
         gradient_norms: of groups of modules, see `gradient_norms`.
+        watchdog: minutes without progress after which all threads are shown; 0 for never.
+        watchdog_exit: whether the process is then ended.
     """
 
     histograms: bool = False
     wandb: bool = False
     gradient_norms: bool = False
+    watchdog: float = 0.0
+    watchdog_exit: bool = False
 
 
 NO_EXTRAS = Extras()
@@ -86,7 +90,7 @@ class MetricWriter:
         return cls(sinks, extras.histograms, workdir)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None:
-        """Scalars under `prefix`, 'train' or 'eval'."""
+        """Scalars under `prefix`, such as 'train'."""
         named = {f'{prefix}/{name}': float(value) for name, value in values.items()}
         for sink in self._sinks:
             sink.scalars(step, named)

@@ -20,6 +20,7 @@ from helpers.tiny import TINY_DEMO
 
 import perceiver_io
 from perceiver_io.core.errors import UserError
+from perceiver_io.training import accounting
 from perceiver_io.training.progress import NotFinite, check_finite
 from perceiver_io.training.run_lock import LOCK, run_lock
 
@@ -78,6 +79,11 @@ def test_a_run_leaves_what_it_promises(finished):
     assert waits and 0 <= min(waits) <= max(waits) <= 1
     rates = [line['train/learning_rate'] for line in lines if 'train/learning_rate' in line]
     assert 0 < rates[-1] < rates[0] == pytest.approx(2e-2)  # the end of the cosine, and the peak
+    [seconds] = [line for line in lines if 'seconds/step' in line]
+    assert seconds['step'] == 24 and seconds.keys() - {'step'} == {
+        f'seconds/{part}' for part in accounting.PARTS
+    }
+    assert min(seconds.values()) > 0
     groups = {key.split('/')[-1] for key in lines[0] if key.startswith('train/gradient_norm/')}
     assert groups == {
         *('latents', 'encoder', 'self_attends', 'decoder'),
