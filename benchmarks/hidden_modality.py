@@ -73,7 +73,7 @@ def main() -> None:
             batch_size=count,  # so that another clip is in the same batch
         )
         evaluated = evaluator(loaded.params)
-        return evaluated.summary, evaluated.intervals
+        return evaluated.summary, evaluated.intervals()
 
     def another(x: jax.Array) -> jax.Array:
         return jnp.roll(x, count // 2 + 1, axis=0)

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
                 values.histograms,
                 values.wandb,
                 values.gradient_norms,
+                values.profile,
                 values.watchdog,
                 values.watchdog_exit,
             )
@@ -59,6 +60,12 @@ def define_flags() -> None:
     flags.DEFINE_bool('histograms', False, 'Histograms of the parameters at every evaluation.')
     flags.DEFINE_bool('gradient_norms', False, 'The norms of the gradients by group of modules.')
     flags.DEFINE_bool('wandb', False, 'Writes all metrics to Weights & Biases too.')
+    flags.DEFINE_integer(
+        'profile',
+        0,
+        'Profiles so many steps, for TensorBoard; into WORKDIR/profile.',
+        lower_bound=0,
+    )
     flags.DEFINE_float(
         'watchdog',
         0.0,

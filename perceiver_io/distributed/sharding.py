@@ -110,6 +110,19 @@ def check_divisible(mesh: Mesh, *, batch_size: int, frames: int, accumulate: int
         raise UserError(f'{frames=} must be divisible by the mesh axis context={context}')
 
 
+def describe(mesh: Mesh, state: Any) -> str:
+    """One line: the devices, and how much of their memory a state takes, as it lies there."""
+    device = mesh.local_devices[0]
+    axes = ' x '.join(f'{name} {size}' for name, size in mesh.shape.items())
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+    limit = (device.memory_stats() or {}).get('bytes_limit')
+    room = f' of {limit / 1e6:,.0f} MB' if limit else ''
+    return (
+        f'{mesh.size} x {device.device_kind} ({axes}); parameters and optimizer take '
+        f'{held / 1e6:,.1f} MB{room} on each'
+    )
+
+
 def put_clip(clip: Clip, mesh: Mesh) -> Clip:
     """This process's examples of a batch, placed in the global batch."""
     return Clip(

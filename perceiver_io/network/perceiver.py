@@ -89,9 +89,11 @@ class PerceiverEncoder(hk.Module):
         layers = [layer(config.latent_channels) for layer in self.self_attends]
         process = hk.remat(process) if compute.remat else process
 
-        latents = computation.read(latents, tokens, reader, config, compute)
-        for layer in config.blocks * layers:
-            latents = process(latents, layer)
+        with jax.named_scope('read'):
+            latents = computation.read(latents, tokens, reader, config, compute)
+        for number, layer in enumerate(config.blocks * layers):
+            with jax.named_scope(f'process_{number}'):
+                latents = process(latents, layer)
         return latents
 
     def attention_weights(self, tokens: Sequence[Tokens], index: jax.Array) -> list[jax.Array]:
@@ -131,7 +133,10 @@ class BasicDecoder(hk.Module):
             output=Linear(channels, name='output')(width),
             readouts=tuple(readout(channels) for readout in readouts),
         )
-        return COMPUTATIONS[compute.attention].decode(queries, latents, weights, config, compute)
+        with jax.named_scope('decode'):
+            return COMPUTATIONS[compute.attention].decode(
+                queries, latents, weights, config, compute
+            )
 
     @hk.experimental.name_like('__call__')
     def attention_weights(self, queries: Sequence[Tokens], latents: jax.Array) -> list[jax.Array]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from perceiver_io.training.accounting import Accounting, watchdog
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.metric_writer import NO_EXTRAS, Extras, MetricWriter
 from perceiver_io.training.optimizer import make_optimizer, make_schedule
+from perceiver_io.training.profile import Profile
 from perceiver_io.training.progress import TrainingLog
 from perceiver_io.training.saving import evaluates, is_due, save
 from perceiver_io.training.start import Start, begin, first_state
@@ -89,7 +91,9 @@ def train(
             if evaluates(first, config) and not checkpoints.evaluated(first):
                 validate(first, state.params)  # a signal had come in between
         if first < config.steps:
+            log.say(sharding.describe(mesh, state))
             log.say('compiling; on CPUs, the first step can take minutes')
+        profile = stack.enter_context(Profile(pathlib.Path(workdir) / 'profile', extras.profile))
         stack.enter_context(watchdog(account, extras.watchdog, extras.watchdog_exit))
         if start.source is not None:  # once this is saved, the source is not needed any more
             save(checkpoints, state, validate(first, state.params))
@@ -103,7 +107,9 @@ def train(
                 names = [clips.records[record].name for record in batch.record]
                 account.batch(step, names)
                 account.now('step' if step > first + 1 else 'compile')
-                state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
+                profile.step(step - first)
+                with jax.transfer_guard('disallow'):  # but for what `put_clip` moves
+                    state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
                 log.add(step, metrics, names)
                 if is_due(step, config.checkpoint_every, config) or evaluates(step, config):
                     log.flush()  # raises if anything is not finite, so that it is not saved

@@ -19,6 +19,7 @@ class Extras:
         histograms: of the parameters, at every evaluation.
         wandb: everything to Weights & Biases too, see `wandb_sink`.
         gradient_norms: of groups of modules, see `gradient_norms`.
+        profile: how many steps are profiled.
         watchdog: minutes without progress after which all threads are shown; 0 for never.
         watchdog_exit: whether the process is then ended.
     """
@@ -26,6 +27,7 @@ class Extras:
     histograms: bool = False
     wandb: bool = False
     gradient_norms: bool = False
+    profile: int = 0
     watchdog: float = 0.0
     watchdog_exit: bool = False
 

@@ -221,8 +221,9 @@ def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig
         )
         kept = stream(seed, 'latents', step)
         output = decode(params, latents, kept, video_index, audio_index)
-        terms = loss_terms(output, target)
-        total = weighted_total(terms, weights)
+        with jax.named_scope('loss'):
+            terms = loss_terms(output, target)
+            total = weighted_total(terms, weights)
         return total, {'loss': total} | {f'loss/{name}': term for name, term in terms.items()} | (
             quality.batch_metrics(output, target)
         )
@@ -275,8 +276,9 @@ def make_train_step(
 
     def train_step(state: TrainState, clip: Clip) -> tuple[TrainState, Metrics]:
         grads, scalars = mean_gradients(state.params, clip, state.step)
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope('optimizer'):
+            updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(grads)
         good = jnp.isfinite(scalars['loss']) & jnp.isfinite(norm)
         params, opt_state = jax.tree.map(

@@ -57,8 +57,10 @@ def run(*args, **overrides) -> subprocess.CompletedProcess:
 def finished(tmp_path_factory, cache):
     """The folder of a run that nothing disturbed."""
     workdir = tmp_path_factory.mktemp('undisturbed')
-    done = run(workdir, cache)
+    profiled = [*command(workdir, cache), '--profile=2', '--watchdog=60']
+    done = subprocess.run(profiled, text=True, capture_output=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert '1 x cpu (data 1 x context 1); parameters and optimizer take 0.' in done.stderr
     return workdir
 
 
@@ -98,6 +100,13 @@ def test_a_run_leaves_what_it_promises(finished):
     steps = {int(path.name) for path in (finished / 'checkpoints').iterdir() if path.name.isdigit()}
     assert {20, 24} <= steps and len(steps) <= 3  # the newest two, and the best
     assert json.loads((finished / 'classes.json').read_text())[0] == 'circle'
+
+
+def test_a_profile_names_the_parts_of_the_network(finished):
+    [path] = (finished / 'profile').rglob('*.xplane.pb')
+    recorded = path.read_bytes()
+    for name in (b'/read/', b'/process_0/', b'/decode/', b'/optimizer/'):
+        assert name in recorded, name
 
 
 def test_load_gives_the_model_back(finished):
