@@ -10,6 +10,7 @@ sound and picture, but knows nothing of the clip at hand.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from perceiver_io.core.clip import Output
 from perceiver_io.data import sources
 from perceiver_io.distributed import sharding
 from perceiver_io.evaluation.evaluate import Evaluator
-from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
 from perceiver_io.report.gather import first_windows
 from perceiver_io.training import run_folder
 
@@ -38,7 +39,10 @@ TRAINING_CLIPS = 100  # of which the mean frame is taken
 class Predictor:
     """Something that is evaluated in the place of a model."""
 
-    def __init__(self, predict: Callable[[jax.Array], jax.Array], modality: str) -> None:
+    def __init__(
+        self, config: AutoencoderConfig, predict: Callable[[jax.Array], jax.Array], modality: str
+    ) -> None:
+        self.config = dataclasses.replace(config, modalities=(modality,))
         self._predict, self._modality = predict, modality
 
     def reconstruct(self, params: hk.Params, *, video: Any, audio: Any) -> Output:
@@ -91,7 +95,8 @@ def main() -> None:
             'not hidden': Autoencoder(experiment.model),
         }
         rows |= {
-            name: Predictor(predict, modality) for name, predict in predictors[modality].items()
+            name: Predictor(experiment.model, predict, modality)
+            for name, predict in predictors[modality].items()
         }
         print(f'\n| {modality} | {" | ".join(names)} |\n| --- |{" --- |" * len(names)}')
         for title, model in rows.items():
