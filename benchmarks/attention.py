@@ -39,7 +39,11 @@ def main() -> None:
     args = parser.parse_args()
     matplotlib.use('agg')
     figure, axes = pyplot.subplots(
-        2 * len(args.runs), COLUMNS, figsize=(4 * COLUMNS, 4.2 * len(args.runs)), squeeze=False
+        2 * len(args.runs),
+        COLUMNS,
+        figsize=(4 * COLUMNS, 4.8 * len(args.runs)),
+        layout='constrained',
+        squeeze=False,
     )
     rows = iter(axes)
     for run in args.runs:
@@ -61,7 +65,6 @@ def main() -> None:
         draw_row(next(rows), name, model, state.params, window)
         trained = f'{name}, after {loaded.step} steps'
         draw_row(next(rows), trained, model, loaded.params, window)
-    figure.tight_layout()
     figure.savefig(args.output, dpi=80)
 
 
@@ -76,7 +79,7 @@ def draw_row(
         axis.imshow(attention.picture(each, window))
         axis.set(xticks=[], yticks=[])
         axis.set_title(f'{title}\n{each.title}', fontsize=10)
-        axis.set_xlabel(each.text.replace('; ', '\n'), fontsize=9)
+        axis.set_xlabel(each.text.replace('; ', '\n'), fontsize=8)
 
 
 if __name__ == '__main__':
