@@ -96,7 +96,7 @@ def _look(
 ) -> Look:
     everything = np.concatenate(list(weights.values()))
     shares = ', '.join(f'{weights[name].sum():.0%} {name}' for name in _ORDER if name in weights)
-    spread_over = f'{_perplexity(everything):.0f} of {len(everything):,} tokens'
+    spread_over = f'{_perplexity(everything):,.0f} of {len(everything):,} tokens'
     video = weights.get('video')
     if video is not None:
         video = video.reshape(config.video_tokens_position.shape)
