@@ -108,8 +108,9 @@ def train(
                 account.batch(step, names)
                 account.now('step' if step > first + 1 else 'compile')
                 profile.step(step - first)
-                with jax.transfer_guard('disallow'):  # but for what `put_clip` moves
-                    state, metrics = train_step(state, sharding.put_clip(batch.clip, mesh))
+                clip = sharding.put_clip(batch.clip, mesh)
+                with jax.transfer_guard('disallow'):
+                    state, metrics = train_step(state, clip)
                 log.add(step, metrics, names)
                 if is_due(step, config.checkpoint_every, config) or evaluates(step, config):
                     log.flush()  # raises if anything is not finite, so that it is not saved

@@ -7,9 +7,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from helpers.several_processes import STEPS, finish, start
+from helpers.several_processes import KEYS, STEPS, finish, start
 
 import perceiver_io
+
+FEW = KEYS | {'training.steps': 2, 'training.eval_every': 2, 'training.checkpoint_every': 2}
 
 
 def metrics(workdir, name) -> dict[int, float]:
@@ -23,6 +25,13 @@ def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('alone') / 'run'
     finish(start(workdir, workdir.parent / 'cache', 1))
     return workdir
+
+
+def test_two_processes_train_and_evaluate(tmp_path):
+    shown = finish(start(tmp_path / 'run', tmp_path / 'cache', 2, keys=FEW))
+    assert 'process 0 of 2, coordinator localhost:' in shown[0]
+    assert metrics(tmp_path / 'run', 'train/loss').keys() == {1, 2}
+    assert metrics(tmp_path / 'run', 'eval/loss').keys() == {2}
 
 
 @pytest.mark.slow
