@@ -1,5 +1,6 @@
 """The README, the pages of docs/ and the project files agree with the project."""
 
+import inspect
 import pathlib
 import re
 import shlex
@@ -114,6 +115,20 @@ def test_config_keys_of_pages_exist(page):
     named += re.findall(r'`(data|sampling|loss|optimizer|training|mesh)\.(\w+)`', text)
     for group, key in named:
         assert key in keys[group], f'{group}.{key}'
+
+
+def test_every_hyperparameter_of_the_paper_is_documented_with_its_source():
+    config = kinetics700.get_config().to_dict()
+    tags = re.findall(r'config\.(\w+)\.(\w+) = .*# \[(.*?)\]', inspect.getsource(kinetics700))
+    page = (ROOT / 'docs' / 'reproducing.md').read_text()
+    rows = re.findall(r'^\| `(\w+)\.(\w+)` \| `(.*?)` \| (.*?) \|', page, re.MULTILINE)
+    expected = [
+        (group, key, repr(config[group][key]), 'released code' if tag == 'code' else tag)
+        for group, key, tag in tags
+        if group in ('model', 'sampling', 'loss', 'optimizer', 'training')
+    ]
+    assert len(expected) > 60
+    assert rows == expected
 
 
 def test_every_metric_is_documented():
