@@ -1,7 +1,8 @@
 """How fast a model learns, by initialization and optimizer: PSNR over steps and over seconds.
 
     python benchmarks/learning.py                                          # rendered clips
-    python benchmarks/learning.py --config=small --path=FOLDER --steps=100 --batch=4
+    python benchmarks/learning.py --config=small --path=FOLDER --same --steps=120 --short=3 \
+        --set=model.frames=4
 
 For each arm, the rate is chosen from a grid of three by the video PSNR at the end of the schedule,
 with seed 0, on the clips of the evaluation split with their label hidden. The other seeds train at
@@ -32,13 +33,15 @@ from benchmarks import plot
 from perceiver_io.distributed import sharding
 from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.sweep import parse_values
+from perceiver_io.sweeps.points import overridden
 from perceiver_io.training import loop
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.optimizer import OptimizerConfig, make_optimizer
 from perceiver_io.training.start import experiment_of
 from perceiver_io.training.steps import init_state, make_train_step
 
-RATES = {'lamb': (1e-3, 3e-3, 1e-2), 'adamw': (1e-3, 2e-3, 4e-3), 'muon': (0.01, 0.02, 0.04)}
+RATES = {'lamb': (1e-3, 3e-3, 1e-2), 'adamw': (1e-3, 2e-3, 4e-3), 'muon': (0.005, 0.01, 0.02)}
 RESULTS = ('video_psnr', 'audio_psnr', 'top_1')
 
 
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument('--path', help='a folder of media files; without it, rendered clips')
     parser.add_argument('--csv', default='labels.csv', help='labels of the folder')
     parser.add_argument('--same', action='store_true', help='evaluates on the training clips')
+    parser.add_argument('--set', action='append', default=[], help='KEY=VALUE of the config')
     parser.add_argument('--steps', type=int, default=300)
     parser.add_argument('--batch', type=int, default=8)
     parser.add_argument('--seeds', type=int, default=3)
@@ -110,7 +114,7 @@ def experiment(args: argparse.Namespace) -> Experiment:
         values['data'] |= dict(source='folder', path=args.path, csv=args.csv)
     if args.same:
         values['data'] |= dict(eval_split=values['data']['train_split'])
-    return experiment_of(values)
+    return experiment_of(overridden(values, parse_values(args.set)))
 
 
 class Evaluations:

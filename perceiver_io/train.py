@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
                 values.histograms,
                 values.wandb,
                 values.gradient_norms,
+                values.selectivity,
                 values.profile,
                 values.watchdog,
                 values.watchdog_exit,
@@ -59,6 +60,9 @@ def define_flags() -> None:
     flags.DEFINE_string('workdir', None, 'Folder of the run; created if it does not exist.')
     flags.DEFINE_bool('histograms', False, 'Histograms of the parameters at every evaluation.')
     flags.DEFINE_bool('gradient_norms', False, 'The norms of the gradients by group of modules.')
+    flags.DEFINE_bool(
+        'selectivity', False, 'What attention and output depend on, at every evaluation.'
+    )
     flags.DEFINE_bool('wandb', False, 'Writes all metrics to Weights & Biases too.')
     flags.DEFINE_integer(
         'profile',

@@ -96,6 +96,7 @@ def get_config() -> ConfigDict:
     config.data.render_val = 60
     config.data.render_size = 64
     config.data.render_seconds = 2.0
+    config.data.render_phase = 'random'
 
     config.sampling = ConfigDict()
     config.sampling.video_queries = 512  # [paper]

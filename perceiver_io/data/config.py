@@ -7,6 +7,7 @@ from perceiver_io.core.errors import UserError
 from perceiver_io.data.records import MissingAudio, check_missing_audio
 
 SourceKind: TypeAlias = Literal['rendered', 'folder', 'tfds']
+RenderPhase: TypeAlias = Literal['random', 'fixed']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class DataConfig:
         render_val: how many clips for evaluation are rendered.
         render_size: their height and width in pixels.
         render_seconds: their length.
+        render_phase: of their tones: 'random', or 'fixed', with which the video tells every sample
+            of the audio.
     """
 
     source: SourceKind = 'rendered'
@@ -61,6 +64,7 @@ class DataConfig:
     render_val: int = 60
     render_size: int = 64
     render_seconds: float = 2.0
+    render_phase: RenderPhase = 'random'
 
     def __post_init__(self) -> None:
         if self.source not in get_args(SourceKind):
@@ -71,6 +75,8 @@ class DataConfig:
             raise UserError(f'data.colour_jitter={self.colour_jitter} must be in [0, 1)')
         if not 1 <= self.frame_rate <= 1000:
             raise UserError(f'data.frame_rate={self.frame_rate} must be in [1, 1000]')
+        if self.render_phase not in get_args(RenderPhase):
+            raise UserError(f"data.render_phase={self.render_phase!r} must be 'random' or 'fixed'")
         check_missing_audio(self.missing_audio, 'data.missing_audio')
         for name in ('eval_windows', 'threads', 'render_train', 'render_val'):
             if getattr(self, name) < 1:

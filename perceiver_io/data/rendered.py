@@ -3,6 +3,9 @@
 A shape moves over a gradient and makes a tone. Video and audio belong together: the class is the
 shape and the pitch, the height of the shape is the loudness, and its horizontal place is the pan.
 Anyone can have this data set without a download, and a small model can learn it.
+
+By default each tone begins at a random phase: the video tells pitch and loudness, but not the
+samples of the audio. With `phase='fixed'` it tells them too, as every frame begins at phase 0.
 """
 
 import colorsys
@@ -19,6 +22,7 @@ from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
 from perceiver_io.core.luma import LUMA
 from perceiver_io.core.progress import progress_bar
+from perceiver_io.data.config import RenderPhase
 from perceiver_io.media import writer
 
 Floats: TypeAlias = npt.NDArray[Any]
@@ -81,6 +85,8 @@ _SHAPES = {
     'star': (_star, 196.00),
 }
 CLASSES = tuple(_SHAPES)
+# A whole number of periods in each frame: every frame begins at the same phase.
+_FIXED_PITCHES = [FRAME_RATE * periods for periods in range(3, 9)]
 
 
 def _colour(hue: float, luma: float) -> Floats:
@@ -98,7 +104,12 @@ def _bounce(start: float, speed: float, time: Floats) -> Floats:
 
 
 def render_clip(
-    class_index: int, rng: np.random.Generator, *, size: int = 64, seconds: float = 2.0
+    class_index: int,
+    rng: np.random.Generator,
+    *,
+    size: int = 64,
+    seconds: float = 2.0,
+    phase: RenderPhase = 'random',
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws one clip.
 
@@ -107,6 +118,8 @@ def render_clip(
         rng: decides everything but the class.
         size: height and width in pixels.
         seconds: length of the clip.
+        phase: 'random', or 'fixed' for tones of which every frame begins at phase 0; their pitches
+            are multiples of the frame rate, 75 to 200 Hz.
 
     Returns:
         video: [t, size, size, 3] uint8 at `FRAME_RATE`.
@@ -131,8 +144,11 @@ def render_clip(
     # Audio, of the same places and times.
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     across, height = (_bounce(start[i], speed[i], time) for i in range(2))
-    phase = 2 * np.pi * pitch * time + rng.uniform(0, 2 * np.pi)
-    tone = (0.2 + 0.55 * height) * (np.sin(phase) + 0.25 * np.sin(2 * phase))
+    first = rng.uniform(0, 2 * np.pi)
+    if phase == 'fixed':
+        pitch, first = _FIXED_PITCHES[class_index], 0.0
+    angle = 2 * np.pi * pitch * time + first
+    tone = (0.2 + 0.55 * height) * (np.sin(angle) + 0.25 * np.sin(2 * angle))
     pan = np.pi / 2 * across  # equal power: the squares of both sides add up to one
     audio = tone[:, None] * np.stack([np.cos(pan), np.sin(pan)], axis=-1)
     return np.rint(video * 255).astype(np.uint8), audio.astype(np.float32)
@@ -163,6 +179,7 @@ def render_folder(
     val_clips: int = 60,
     size: int = 64,
     seconds: float = 2.0,
+    phase: RenderPhase = 'random',
     progress: bool = True,
 ) -> pathlib.Path:
     """Renders a data set, unless it exists already.
@@ -177,6 +194,7 @@ def render_folder(
         val_clips: clips of the split `val`.
         size: height and width in pixels.
         seconds: length of a clip.
+        phase: as for `render_clip`.
         progress: whether to show a progress bar.
 
     Returns:
@@ -194,6 +212,7 @@ def render_folder(
         )
     root = pathlib.Path(cache_dir).expanduser() / (
         f'rendered_v{_VERSION}_seed{seed}_{train_clips}+{val_clips}_{size}px_{seconds:g}s'
+        + ('' if phase == 'random' else f'_{phase}_phase')
     )
     table = root / 'labels.csv'
     if table.exists():  # written last
@@ -217,7 +236,9 @@ def render_folder(
             return
         split, index = clip
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-        video, audio = render_clip(index % len(CLASSES), rng, size=size, seconds=seconds)
+        video, audio = render_clip(
+            index % len(CLASSES), rng, size=size, seconds=seconds, phase=phase
+        )
         writer.write_media(
             path,
             video,

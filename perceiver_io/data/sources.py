@@ -66,6 +66,7 @@ def _render(config: DataConfig) -> pathlib.Path:
         val_clips=config.render_val,
         size=config.render_size,
         seconds=config.render_seconds,
+        phase=config.render_phase,
     )
 
 

@@ -19,6 +19,7 @@ class Extras:
         histograms: of the parameters, at every evaluation.
         wandb: everything to Weights & Biases too, see `wandb_sink`.
         gradient_norms: of groups of modules, see `gradient_norms`.
+        selectivity: of attention and output at every evaluation, see `selectivity`.
         profile: how many steps are profiled.
         watchdog: minutes without progress after which all threads are shown; 0 for never.
         watchdog_exit: whether the process is then ended.
@@ -27,6 +28,7 @@ class Extras:
     histograms: bool = False
     wandb: bool = False
     gradient_norms: bool = False
+    selectivity: bool = False
     profile: int = 0
     watchdog: float = 0.0
     watchdog_exit: bool = False
@@ -54,19 +56,20 @@ class MetricWriter:
 
     Args:
         sinks: where to; () on all processes of a run but the first.
-        histograms: whether they are wanted.
+        extras: what is wanted besides.
         folder: of the run, for the list of bad steps; None for no list.
     """
 
     def __init__(
         self,
         sinks: Sequence[Sink],
-        histograms: bool = False,
+        extras: Extras = NO_EXTRAS,
         folder: pathlib.Path | None = None,
     ) -> None:
         self._sinks = sinks
         self._folder = folder
-        self.wants_histograms = histograms and bool(sinks)
+        self.wants_histograms = extras.histograms and bool(sinks)
+        self.wants_selectivity = extras.selectivity and bool(sinks)
 
     @classmethod
     def open(
@@ -89,7 +92,7 @@ class MetricWriter:
 
             sinks.append(WandbSink(workdir, json.loads(config)))
         sinks += [TensorBoardSink(workdir / 'tensorboard', config), JsonSink(workdir)]
-        return cls(sinks, extras.histograms, workdir)
+        return cls(sinks, extras, workdir)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         """Scalars under `prefix`, such as 'train'."""

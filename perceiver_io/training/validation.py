@@ -15,6 +15,7 @@ from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
 from perceiver_io.media import side_by_side
 from perceiver_io.models.autoencoder import Autoencoder
+from perceiver_io.training import selectivity
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.metric_writer import MetricWriter
 from perceiver_io.training.progress import TrainingLog
@@ -35,6 +36,7 @@ class Validation:
         log: TrainingLog,
         stop: StopSignals,
     ) -> None:
+        self._model = model
         self._clips = clips
         self._sample_rate = experiment.clip_spec.sample_rate
         self._writer = writer
@@ -76,6 +78,10 @@ class Validation:
             f'step {step}: '
             + ', '.join(f'{name} {value:.4g}' for name, value in result.summary.items())
         )
+        if self._writer.wants_selectivity and result.shown:
+            own = jax.device_get(params)  # this process alone computes
+            measured = selectivity.measure(self._model.in_float32(), own, result.shown)
+            self._writer.scalars(step, measured, 'selectivity')
         if jax.process_index() == 0:
             for number, window in enumerate(result.shown):
                 self._show(step, '' if number == 0 else f'_{number + 1}', window)

@@ -46,6 +46,18 @@ def test_pitch_is_the_class(class_index, pitch):
     assert np.argmax(spectrum) / 2 == pytest.approx(pitch, abs=0.5)
 
 
+def test_with_a_fixed_phase_every_frame_begins_at_phase_0():
+    """Then audio depends on the class, the place and the loudness alone, whatever the time."""
+    _, audio = draw(4, 0, size=16, seconds=2, phase='fixed')
+    frames = audio.mean(-1).reshape(50, -1)
+    frames = frames / np.abs(frames).max(1, keepdims=True)  # without loudness and pan
+    assert np.abs(np.diff(frames, axis=0)).max() < 0.25
+    spectrum = np.abs(np.fft.rfft(audio.mean(-1)))
+    assert np.argmax(spectrum) / 2 == pytest.approx(175, abs=0.5)
+    for one, other in zip(draw(4, 0, phase='fixed')[0], draw(4, 0)[0]):
+        np.testing.assert_array_equal(one, other)  # the same video
+
+
 # Of the square around each shape, the part that the shape covers.
 @pytest.mark.parametrize(
     'name, area',

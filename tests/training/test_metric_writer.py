@@ -43,7 +43,7 @@ def test_no_histograms_unless_asked_for(tmp_path):
     writer = MetricWriter.open(tmp_path, CONFIG)
     assert not writer.wants_histograms
     writer.close()
-    nobody = MetricWriter((), histograms=True)  # a process that is not the first
+    nobody = MetricWriter((), Extras(histograms=True))  # a process that is not the first
     assert not nobody.wants_histograms
     write(nobody)
 

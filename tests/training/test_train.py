@@ -45,6 +45,7 @@ def command(workdir, cache, **overrides) -> list[str]:
         f'--workdir={workdir}',
         '--histograms',
         '--gradient_norms',
+        '--selectivity',
         *[f'--config.{name}={value}' for name, value in keys.items()],
     ]
 
@@ -91,6 +92,11 @@ def test_a_run_leaves_what_it_promises(finished):
         *('latents', 'encoder', 'self_attends', 'decoder'),
         *('video', 'audio', 'label'),
     }
+    assert {
+        (line['step'], 'selectivity/audio_variation' in line)
+        for line in lines
+        if 'selectivity/tokens_per_latent' in line
+    } == {(12, True), (24, True)}
     shown = events(finished / 'tensorboard')
     for tag in ('reconstruction', 'reconstruction_2', 'reconstruction_3', 'original_2'):
         assert {step for step, _ in shown[tag]} == {12, 24}, tag
