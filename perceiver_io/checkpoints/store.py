@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from perceiver_io.checkpoints import checksums
 from perceiver_io.checkpoints.sizes import check_shapes, parameter_shapes
 from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.models.config import AutoencoderConfig
@@ -76,13 +77,16 @@ class CheckpointStore:
             training: a pytree of arrays; None for a checkpoint that no training can go on from.
             metrics: of an evaluation of these parameters, with its 'loss'; None if there was none.
         """
-        items = {'params': ocp.args.StandardSave(params)}
-        if training is not None:
-            items['training'] = ocp.args.StandardSave(training)
+        trees = {'params': params} | ({} if training is None else {'training': training})
         self._manager.save(
             step,
             metrics=None if metrics is None else dict(metrics),
-            args=ocp.args.Composite(**items),
+            args=ocp.args.Composite(
+                **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+            ),
+            custom_metadata={
+                checksums.KEY: {name: checksums.checksum(tree) for name, tree in trees.items()}
+            },
         )
 
     def evaluated(self, step: int) -> bool:
@@ -151,7 +155,9 @@ class CheckpointStore:
                 training=ocp.args.StandardRestore(training),
             ),
         )
-        return restored['params'], restored['training']
+        items = {name: restored[name] for name in ('params', 'training')}
+        checksums.check(items, self._manager.metadata(step).custom_metadata)
+        return items['params'], items['training']
 
     def restore_params(self, config: AutoencoderConfig) -> hk.Params:
         """The newest parameters alone, on one device.
@@ -173,6 +179,7 @@ class CheckpointStore:
             params = self._manager.restore(
                 step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like))
             )['params']
+            checksums.check({'params': params}, self._manager.metadata(step).custom_metadata)
         except InvalidFileError as error:
             raise UserError(
                 f'the checkpoint is of another model than config.json says: {error}; put back the '
