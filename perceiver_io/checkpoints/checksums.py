@@ -26,7 +26,7 @@ def checksum(tree: Any) -> int | None:
         ):
             return None
         values = np.ascontiguousarray(jax.device_get(leaf))
-        total = zlib.crc32(values.view(np.uint8), total)
+        total = zlib.crc32(values.view(np.uint8).data, total)
     return total
 
 
