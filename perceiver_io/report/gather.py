@@ -10,6 +10,7 @@ import numpy as np
 
 from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.core.picks import spread
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.data.records import Record, Source
 from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
@@ -52,7 +53,13 @@ def gather(
     shown = []
     chosen = choose(lines)
     for rank, line in chosen.items():
-        windows = evaluator.reconstruct(params, records[line['name']], GALLERY_SECONDS)
+        windows = progress_bar(
+            evaluator.reconstruct(params, records[line['name']], GALLERY_SECONDS),
+            f'reconstructing the {rank} clip for the report',
+            unit='window',
+            leave=False,
+            disable=jax.process_index() != 0,
+        )
         with contextlib.suppress(reader.UnreadableMedia):  # damaged outside the evaluated window
             shown.append(join(rank, line, list(windows)))
     half = None
