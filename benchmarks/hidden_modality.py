@@ -116,7 +116,9 @@ def main() -> None:
         hidden, *_ = results.values()
         trivial = results[next(iter(predictors[modality]))]
         gain = '{:.2f} dB ({:.2f} to {:.2f})'.format(*gain_of(hidden, trivial, modality))
-        print(f'\nGain of the hidden {modality}: {gain}; top-1 {hidden.summary["top_1"]:.0%}')
+        print(f'\nGain of the hidden {modality}: {gain}')
+        if 'top_1' in hidden.summary:
+            print(f'Top-1 with the {modality} hidden: {hidden.summary["top_1"]:.0%}')
 
 
 def gain_of(hidden: Evaluation, trivial: Evaluation, modality: str) -> tuple[float, float, float]:

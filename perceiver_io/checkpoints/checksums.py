@@ -38,6 +38,5 @@ def check(items: Mapping[str, Any], metadata: Mapping[str, Any] | None) -> None:
     """
     saved = (metadata or {}).get(KEY) or {}
     for name, tree in items.items():
-        found = checksum(tree)
-        if saved.get(name) is not None and found is not None and found != saved[name]:
+        if saved.get(name) is not None and checksum(tree) not in (None, saved[name]):
             raise OSError(f'the values of its {name} are not those that were saved')

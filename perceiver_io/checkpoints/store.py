@@ -155,9 +155,8 @@ class CheckpointStore:
                 training=ocp.args.StandardRestore(training),
             ),
         )
-        items = {name: restored[name] for name in ('params', 'training')}
-        checksums.check(items, self._manager.metadata(step).custom_metadata)
-        return items['params'], items['training']
+        checksums.check(restored, self._manager.metadata(step).custom_metadata)
+        return restored['params'], restored['training']
 
     def restore_params(self, config: AutoencoderConfig) -> hk.Params:
         """The newest parameters alone, on one device.
@@ -176,10 +175,11 @@ class CheckpointStore:
                 }
                 for module, leaves in parameter_shapes(config).items()
             }
-            params = self._manager.restore(
+            restored = self._manager.restore(
                 step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like))
-            )['params']
-            checksums.check({'params': params}, self._manager.metadata(step).custom_metadata)
+            )
+            checksums.check(restored, self._manager.metadata(step).custom_metadata)
+            params = restored['params']
         except InvalidFileError as error:
             raise UserError(
                 f'the checkpoint is of another model than config.json says: {error}; put back the '

@@ -52,14 +52,15 @@ def gather(
     records = {record.name: record for record in clips.records}
     shown = []
     chosen = choose(lines)
-    for rank, line in chosen.items():
-        windows = progress_bar(
-            evaluator.reconstruct(params, records[line['name']], GALLERY_SECONDS),
-            f'reconstructing the {rank} clip for the report',
-            unit='window',
-            leave=False,
-            disable=jax.process_index() != 0,
-        )
+    progress = progress_bar(
+        chosen.items(),
+        'clips of the report',
+        total=len(chosen),
+        unit='clip',
+        disable=not chosen or jax.process_index() != 0,
+    )
+    for rank, line in progress:
+        windows = evaluator.reconstruct(params, records[line['name']], GALLERY_SECONDS)
         with contextlib.suppress(reader.UnreadableMedia):  # damaged outside the evaluated window
             shown.append(join(rank, line, list(windows)))
     half = None

@@ -6,27 +6,17 @@ step. The compiler for TPUs comes with the package `libtpu` and needs no TPU.
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection
 
 import jax
-import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
-from perceiver_io.core.clip import Clip
 from perceiver_io.core.errors import UsageError, UserError, as_usage
 from perceiver_io.distributed import sharding
 from perceiver_io.distributed.chips import Chip, chip_of
-from perceiver_io.distributed.flops import matrix_products
 from perceiver_io.distributed.hlo import Collective, read_program
-from perceiver_io.evaluation.evaluate import measures_for
-from perceiver_io.evaluation.rows import statistics_of
-from perceiver_io.evaluation.step import Places, eval_program
-from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training.experiment import Experiment
-from perceiver_io.training.optimizer import make_optimizer
-from perceiver_io.training.steps import TrainState, make_loss, make_train_step, stream
+from perceiver_io.training.programs import Programs
 
 PASSES = {'float32': 6, 'bfloat16': 1}  # bfloat16 passes of a product at the highest precision
 USABLE = 0.95  # of the memory of a chip, the share that a program can count on
@@ -102,15 +92,6 @@ def roofline(program: Compiled, chip: Chip, dtype: str) -> Roofline:
     )
 
 
-class _Source(NamedTuple):
-    """A program before it is compiled."""
-
-    jitted: Any
-    arguments: tuple[Any, ...]
-    flops: float
-    examples: int
-
-
 class TopologyCompiler:
     """Compiles the programs of an experiment for a topology.
 
@@ -140,10 +121,7 @@ class TopologyCompiler:
                 sharding.check_divisible(
                     self._mesh, batch_size=config.eval_batch_size, frames=frames
                 )
-        self._experiment = experiment
-        self._model = Autoencoder(experiment.model.for_platform('tpu'))
-        self._optimizer = make_optimizer(experiment.optimizer, config.steps)
-        self._params = jax.eval_shape(self._model.init, jax.random.key(0))
+        self._programs = Programs(experiment, self._mesh, 'tpu')
 
     @property
     def mesh(self) -> Mesh:
@@ -156,12 +134,11 @@ class TopologyCompiler:
         Raises:
             UserError: it does not fit into the memory of a chip.
         """
-        sources: Mapping[str, Callable[[], _Source]] = {
-            'init': self._init,
-            'train': self._train,
-            'eval': self._eval,
-        }
-        source = sources[name]()
+        source = {
+            'init': self._programs.init,
+            'train': self._programs.train,
+            'eval': self._programs.evaluate,
+        }[name]()
         lowered = source.jitted.trace(*source.arguments).lower(lowering_platforms=('tpu',))
         start = time.monotonic()
         try:
@@ -184,66 +161,9 @@ class TopologyCompiler:
             arguments=memory.argument_size_in_bytes,
             temporaries=memory.temp_size_in_bytes,
             peak=memory.peak_memory_in_bytes,
-            flops=source.flops,
+            flops=source.flops(),
             traffic=program.traffic,
             collectives=program.collectives,
-        )
-
-    def _init(self) -> _Source:
-        def init() -> TrainState:
-            params = self._model.init(stream(self._experiment.training.seed, 'init', 0))
-            return TrainState(jnp.zeros((), jnp.int32), params, self._optimizer.init(params))
-
-        return _Source(jax.jit(init, out_shardings=sharding.state_sharding(self._mesh)), (), 0.0, 0)
-
-    def _train(self) -> _Source:
-        experiment, config = self._experiment, self._experiment.training
-        step = make_train_step(
-            self._model,
-            self._optimizer,
-            experiment.loss,
-            experiment.sampling,
-            seed=config.seed,
-            mesh=self._mesh,
-            accumulate=config.accumulate,
-        )
-        moments = jax.eval_shape(self._optimizer.init, self._params)
-        step_number: Any = jax.ShapeDtypeStruct((), jnp.int32)
-        state = TrainState(step_number, self._params, moments)
-        loss = make_loss(self._model, experiment.loss, experiment.sampling)
-
-        def gradient(params: Any, clip: Clip) -> Any:
-            return jax.grad(loss, has_aux=True)(params, clip, config.seed, jnp.int32(0))
-
-        def update(params: Any, grads: Any, moments: optax.OptState) -> Any:
-            return self._optimizer.update(grads, moments, params)
-
-        clip = self._clip(config.batch_size)
-        flops = matrix_products(gradient, self._params, clip) / self._mesh.size
-        flops += matrix_products(update, self._params, self._params, moments)  # on every chip
-        return _Source(step, (state, clip), flops, config.batch_size)
-
-    def _eval(self) -> _Source:
-        experiment, batch = self._experiment, self._experiment.training.eval_batch_size
-        measures = measures_for(experiment.model.modalities, experiment.clip_spec, experiment.loss)
-        model = self._model
-        program = eval_program(model, statistics_of(*measures), self._mesh)
-        clip = self._clip(batch)
-        index = jax.ShapeDtypeStruct((batch,), jnp.int32)
-        places = Places(jax.ShapeDtypeStruct((batch,), jnp.bool_), index, index)
-
-        def reconstruct(params: Any, clip: Clip) -> Any:
-            return model.reconstruct(params, video=clip.video, audio=clip.audio)
-
-        flops = matrix_products(reconstruct, self._params, clip) / self._mesh.size
-        return _Source(program, (self._params, clip, places), flops, batch)
-
-    def _clip(self, batch: int) -> Clip:
-        config = self._experiment.model
-        return Clip(
-            video=jax.ShapeDtypeStruct((batch, *config.video_shape, config.channels), jnp.uint8),
-            audio=jax.ShapeDtypeStruct((batch, config.samples, 1), jnp.int16),
-            label=jax.ShapeDtypeStruct((batch,), jnp.int32),
         )
 
 

@@ -16,6 +16,7 @@ from perceiver_io.data.loader import Batches
 from perceiver_io.data.records import Source
 from perceiver_io.distributed import sharding
 from perceiver_io.distributed.preemption import Stopped, StopSignals
+from perceiver_io.distributed.processes import is_first
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import run_folder
 from perceiver_io.training.accounting import Accounting, watchdog
@@ -78,7 +79,7 @@ def train(
         first = int(state.step)
         account.batch(first, ())
         writer = MetricWriter(())
-        if jax.process_index() == 0:
+        if is_first():
             writer = MetricWriter.open(workdir, experiment.to_json(), extras)
         stack.enter_context(contextlib.closing(writer))
         schedule = make_schedule(experiment.optimizer, config.steps)

@@ -13,6 +13,7 @@ import numpy as np
 
 from perceiver_io.core.errors import UserError
 from perceiver_io.core.progress import progress_bar
+from perceiver_io.distributed.processes import is_first
 from perceiver_io.training.experiment import TrainingConfig
 
 _BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word
@@ -86,7 +87,7 @@ class TrainingLog:
             initial=first_step,
             unit='step',
             smoothing=0.05,
-            disable=jax.process_index() != 0,
+            disable=not is_first(),
         )
 
     @contextlib.contextmanager

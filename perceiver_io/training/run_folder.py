@@ -23,8 +23,6 @@ import pathlib
 import sys
 from typing import Any
 
-import jax
-
 from perceiver_io.checkpoints import loading
 from perceiver_io.checkpoints.checkpoint import Checkpoint
 from perceiver_io.checkpoints.formats.checks import is_name, read_json
@@ -32,6 +30,7 @@ from perceiver_io.checkpoints.loading import CLASSES, CONFIG
 from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.core.files import make_folder, write_text
 from perceiver_io.data.config import DataConfig
+from perceiver_io.distributed.processes import is_first
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.take_over import TakeOver
 
@@ -84,7 +83,7 @@ def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
             + ', which cannot change while a run goes on: choose another --workdir (with '
             '--config.init_from, it can start from this run)'
         )
-    if jax.process_index() == 0:
+    if is_first():
         for key, (then, now) in changed.items():
             print(f'changed: {key} is {now!r}, it was {then!r}', file=sys.stderr)
 
@@ -128,14 +127,14 @@ def start_run(workdir: str | os.PathLike, experiment: Experiment, classes: tuple
             raise UserError(f'the class {name!r} cannot be shown in a line: rename it')
     if (workdir / CLASSES).exists() and loading.read_classes(workdir) != classes:
         raise UserError(f'{workdir} holds a run with other classes: choose another --workdir')
-    if jax.process_index() == 0:
+    if is_first():
         write_text(workdir / CLASSES, json.dumps(classes, ensure_ascii=False, indent=1) + '\n')
         write_text(workdir / CONFIG, experiment.to_json())
 
 
 def write_take_over(workdir: str | os.PathLike, taken: TakeOver) -> None:
     """Writes what a run takes over, and shows it."""
-    if jax.process_index() == 0:
+    if is_first():
         text = json.dumps(dataclasses.asdict(taken), indent=1) + '\n'
         write_text(pathlib.Path(workdir) / INIT_FROM, text)
         print('\n'.join(taken.lines()), file=sys.stderr)

@@ -11,6 +11,7 @@ from perceiver_io.core.clip import Clip, to_float
 from perceiver_io.data.loader import Batch
 from perceiver_io.data.records import Source
 from perceiver_io.distributed.preemption import StopSignals
+from perceiver_io.distributed.processes import is_first
 from perceiver_io.evaluation.evaluate import Evaluator
 from perceiver_io.evaluation.results import ShownWindow
 from perceiver_io.media import side_by_side
@@ -82,7 +83,7 @@ class Validation:
             own = jax.device_get(params)  # this process alone computes
             measured = selectivity.measure(self._model.in_float32(), own, result.shown)
             self._writer.scalars(step, measured, 'selectivity')
-        if jax.process_index() == 0:
+        if is_first():
             for number, window in enumerate(result.shown):
                 self._show(step, '' if number == 0 else f'_{number + 1}', window)
         return result.summary
