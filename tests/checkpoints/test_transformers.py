@@ -15,18 +15,23 @@ import threading
 import jax
 import numpy as np
 import pytest
+from helpers import placed
 from helpers.golden_files import random_parameter
 from helpers.runs import ROOT
 
 import perceiver_io
 from perceiver_io.checkpoints import loading, writing
 from perceiver_io.convert import convert
+from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.network.position_encoding import (
     LINSPACE,
     SUBSAMPLED,
     TORCH,
     FourierPositionEncoding,
 )
+from perceiver_io.training.initialization.placement import Placement
+from perceiver_io.training.optimizer import OptimizerConfig
+from perceiver_io.training.steps import SamplingConfig
 
 torch = pytest.importorskip('torch', reason='needs requirements-transformers.txt')
 transformers = pytest.importorskip('transformers', reason='needs requirements-transformers.txt')
@@ -265,7 +270,32 @@ def test_a_name_on_the_hub(tiny, tmp_path, weights):
         ]
 
 
-def test_they_load_what_we_write(tmp_path):
+def random_parameters(config):
+    shapes = jax.eval_shape(perceiver_io.Autoencoder(config).init, jax.random.key(0))
+    return {
+        module: {
+            name: random_parameter(f'{module}/{name}', leaf.shape, seed=0)
+            for name, leaf in leaves.items()
+        }
+        for module, leaves in shapes.items()
+    }
+
+
+def trained_parameters(config):
+    """After 20 steps of Muon from the placed start."""
+    _, params = placed.train(
+        config,
+        OptimizerConfig('muon', learning_rate=0.01, adam_learning_rate=2e-3, clip_norm=1.0),
+        20,
+        Placement(),
+        LossWeights(4.0, 3.0, 0.1),
+        SamplingConfig(video_queries=128, audio_queries=6, label_masked=0.0),
+    )
+    return params
+
+
+@pytest.mark.parametrize('make', [random_parameters, trained_parameters])
+def test_they_load_what_we_write(make, tmp_path):
     """From this project's parameters to their class, every name found and used."""
     config = perceiver_io.AutoencoderConfig(
         frames=2,
@@ -279,15 +309,9 @@ def test_they_load_what_we_write(tmp_path):
         self_attention_heads=2,
         decoder_channels=20,
         label_query_channels=12,
+        initialization='placed' if make is trained_parameters else 'original',
     )
-    shapes = jax.eval_shape(perceiver_io.Autoencoder(config).init, jax.random.key(0))
-    params = {
-        module: {
-            name: random_parameter(f'{module}/{name}', leaf.shape, seed=0)
-            for name, leaf in leaves.items()
-        }
-        for module, leaves in shapes.items()
-    }
+    params = make(config)
     writing.write_pystate(
         tmp_path / 'x.pystate',
         perceiver_io.Checkpoint(config, params, tuple('abcde'), step=1),

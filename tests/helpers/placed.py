@@ -77,7 +77,10 @@ def train(
     loss: LossWeights,
     sampling: steps.SamplingConfig,
 ):
-    """The metrics of each of `count` steps from the placed start, all on the same two clips."""
+    """The metrics of each of `count` steps from the placed start, and the parameters after them.
+
+    All steps see the same two clips.
+    """
     model, mesh = Autoencoder(config), sharding.make_mesh(sharding.MeshConfig())
     update = make_optimizer(optimizer, count)
     start = placed_parameters(fresh_parameters(config), config, placement, seed=0)
@@ -90,7 +93,7 @@ def train(
         state, metrics = step(state, sharding.put_clip(clip, mesh))
         history.append(metrics)
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    return jax.device_get(history)
+    return jax.device_get((history, state.params))
 
 
 def check_it_learns(config: AutoencoderConfig, optimizer: str) -> None:
@@ -99,7 +102,7 @@ def check_it_learns(config: AutoencoderConfig, optimizer: str) -> None:
         'muon': dict(learning_rate=0.01, adam_learning_rate=2e-3, b1=0.95),
         'adamw': dict(learning_rate=2e-3),
     }
-    history = train(
+    history, _ = train(
         config,
         OptimizerConfig(optimizer, flat=1.0, clip_norm=1.0, **rates[optimizer]),
         60,

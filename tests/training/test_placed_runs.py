@@ -151,7 +151,7 @@ def test_the_fast_config_trains():
     values = fast_config()
     values['model'] |= SMALL
     experiment = Experiment.from_dict(values)
-    history = train(
+    history, _ = train(
         experiment.model,
         experiment.optimizer,
         2,
