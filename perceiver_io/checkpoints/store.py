@@ -5,11 +5,10 @@ that the model can be read without the rest. Importing this module imports Orbax
 seconds.
 """
 
+import contextlib
 import os
 import pathlib
-import sys
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import haiku as hk
@@ -18,12 +17,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from perceiver_io.checkpoints import checksums
+from perceiver_io.checkpoints import files, orbax_noise, repair
+from perceiver_io.checkpoints.repair import CHECKPOINTS, UNFINISHED
 from perceiver_io.checkpoints.sizes import check_shapes, parameter_shapes
 from perceiver_io.core.errors import InvalidFileError, UserError
 from perceiver_io.models.config import AutoencoderConfig
-
-CHECKPOINTS = 'checkpoints'
 
 Training = TypeVar('Training')  # a pytree
 
@@ -46,17 +44,38 @@ class CheckpointStore:
             [
                 checkpoint_managers.LatestN(keep),
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics['loss'],
+                    get_metric_fn=_loss,
                     reverse=True,
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 ),
             ]
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=_loss,  # without it, Orbax does not write the metrics
+            best_mode='min',
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._list_files),
+        )
         handlers = {part: ocp.StandardCheckpointHandler() for part in ('params', 'training')}
         self.folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
-        self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
+        self._saving: int | None = None
+        orbax_noise.silence()
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.folder, item_handlers=handlers, options=options
+            )
+        except Exception as error:  # Orbax does not document what it raises for damaged metadata
+            raise UserError(
+                f'the checkpoints in {self.folder} cannot be listed ({_first_line(error)}): move '
+                'the damaged one away'
+            ) from error
+
+    def _list_files(self) -> None:
+        """Called in a thread when all files of a checkpoint are written, but its folder unnamed."""
+        if jax.process_index() == 0:
+            for folder in self.folder.glob(f'{self._saving}{UNFINISHED}*'):
+                files.write_list(folder)
 
     def latest_step(self) -> int | None:
         """The step of the newest finished checkpoint; None if there is none."""
@@ -76,18 +95,21 @@ class CheckpointStore:
             params: the parameters.
             training: a pytree of arrays; None for a checkpoint that no training can go on from.
             metrics: of an evaluation of these parameters, with its 'loss'; None if there was none.
+
+        Raises:
+            UserError: the disk is full; also `wait` and `close` raise it. Older checkpoints stay.
         """
+        self.wait()
+        self._saving = step
         trees = {'params': params} | ({} if training is None else {'training': training})
-        self._manager.save(
-            step,
-            metrics=None if metrics is None else dict(metrics),
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
-            ),
-            custom_metadata={
-                checksums.KEY: {name: checksums.checksum(tree) for name, tree in trees.items()}
-            },
-        )
+        with self._writing():
+            self._manager.save(
+                step,
+                metrics=None if metrics is None else dict(metrics),
+                args=ocp.args.Composite(
+                    **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
+                ),
+            )
 
     def evaluated(self, step: int) -> bool:
         """Whether the checkpoint of a step was saved with the metrics of an evaluation."""
@@ -106,37 +128,21 @@ class CheckpointStore:
             UserError: only parameters were saved, or no checkpoint can be read.
         """
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, training))
-        damaged: dict[int, Exception] = {}
+        damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = self._restore(step, *like)
             except UserError:
                 raise
             except Exception as error:  # Orbax and TensorStore do not document which they raise
-                damaged[step] = error
+                damaged[step] = _first_line(error)
             else:
-                self._set_aside(damaged, step)
+                if damaged:
+                    if jax.process_index() == 0:
+                        repair.set_aside(self.folder, damaged, step)
+                    self._manager.reload()
                 return restored
-        reasons = '; '.join(f'step {step}: {_first_line(error)}' for step, error in damaged.items())
-        raise UserError(
-            f'no checkpoint in {self.folder} can be read ({reasons}): restore one, or start in '
-            'another --workdir'
-        )
-
-    def _set_aside(self, damaged: Mapping[int, Exception], used: int) -> None:
-        """Makes room for new checkpoints of the same steps."""
-        for step, error in damaged.items():
-            print(
-                f'the checkpoint of step {step} is damaged ({_first_line(error)}): '
-                f'the one of step {used} is used',
-                file=sys.stderr,
-            )
-            if jax.process_index() == 0:
-                aside = self.folder.parent / 'damaged' / f'{step}-{uuid.uuid4().hex[:8]}'
-                aside.parent.mkdir(exist_ok=True)
-                (self.folder / str(step)).rename(aside)
-        if damaged:
-            self._manager.reload()
+        raise repair.none_left(self.folder, damaged)
 
     def _restore(
         self, step: int, params: hk.Params, training: Training
@@ -155,7 +161,6 @@ class CheckpointStore:
                 training=ocp.args.StandardRestore(training),
             ),
         )
-        checksums.check(restored, self._manager.metadata(step).custom_metadata)
         return restored['params'], restored['training']
 
     def restore_params(self, config: AutoencoderConfig) -> hk.Params:
@@ -166,6 +171,8 @@ class CheckpointStore:
         """
         step = self.latest_step()
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        if problem := files.damage(self.folder / str(step)):
+            raise UserError(f'the checkpoint of step {step} is damaged: {problem}')
         try:
             check_shapes(self._manager.item_metadata(step)['params'].tree, config)
             like = {
@@ -178,7 +185,6 @@ class CheckpointStore:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(params=ocp.args.StandardRestore(like))
             )
-            checksums.check(restored, self._manager.metadata(step).custom_metadata)
             params = restored['params']
         except InvalidFileError as error:
             raise UserError(
@@ -187,7 +193,7 @@ class CheckpointStore:
             ) from error
         except Exception as error:  # Orbax and TensorStore do not document which they raise
             raise UserError(
-                f'the checkpoint of step {step} is damaged: {str(error).splitlines()[0][:200]}'
+                f'the checkpoint of step {step} is damaged: {_first_line(error)}'
             ) from error
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
             raise UserError(f'the checkpoint of step {step} holds NaN or infinity')
@@ -195,11 +201,33 @@ class CheckpointStore:
 
     def wait(self) -> None:
         """Returns when everything that was saved is on disk."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and releases what the manager holds."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not _disk_is_full(error):
+                raise
+            raise UserError(
+                f'the disk of {self.folder} is full: the checkpoint of step {self._saving} could '
+                'not be written, older ones stay; make room and start the run again'
+            ) from error
+
+
+def _loss(metrics: Mapping[str, float]) -> float:
+    return metrics['loss']
+
+
+def _disk_is_full(error: Exception) -> bool:
+    return any(text in str(error) for text in ('No space left', 'Disk quota exceeded'))
 
 
 def _first_line(error: Exception) -> str:

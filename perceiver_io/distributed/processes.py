@@ -1,10 +1,13 @@
 """What the processes of one computation tell each other, apart from arrays on the mesh."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from perceiver_io.core.errors import UserError
 
 
 def is_first() -> bool:
@@ -22,6 +25,23 @@ def from_first(text: str) -> str:
     return (
         np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8).tobytes().decode()
     )
+
+
+def on_first(work: Callable[[], None]) -> None:
+    """Runs something on the first process; every process must call this, and waits for its end.
+
+    Raises:
+        UserError: it raised one; on all processes.
+    """
+    problem = ''
+    if is_first():
+        try:
+            work()
+        except UserError as error:
+            problem = str(error)
+    problem = from_first(problem)
+    if problem:
+        raise UserError(problem)
 
 
 def arrays_from_first(tree: Any) -> Any:

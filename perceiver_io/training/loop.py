@@ -89,7 +89,7 @@ def train(
         if start.goes_on:
             last = ', which is the last: raise --config.training.steps to train on'
             log.say(f'continuing at step {first}{last if first >= config.steps else ""}')
-            if evaluates(first, config) and not checkpoints.evaluated(first):
+            if first and evaluates(first, config) and not checkpoints.evaluated(first):
                 validate(first, state.params)  # a signal had come in between
         if first < config.steps:
             log.say(sharding.describe(mesh, state))

@@ -1,11 +1,12 @@
 """Writes the metrics, images and audio of a run: TensorBoard files, `metrics.jsonl`, and W&B."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from tensorboardX import SummaryWriter
@@ -131,11 +132,19 @@ class TensorBoardSink:
     """Event files for `tensorboard --logdir`, with the config as text."""
 
     def __init__(self, folder: pathlib.Path, config: str) -> None:
+        self._folder = folder
+        self._problem: OSError | None = None
         self._summary = SummaryWriter(str(folder))
+        # Its thread would die of a full disk with a traceback, and then block this one.
+        file = self._summary._get_file_writer().event_writer._ev_writer
+        for name in ('write_event', 'flush', 'close'):
+            setattr(file, name, self._kept(getattr(file, name)))
         indented = ''.join(f'    {line}\n' for line in config.splitlines())  # code in Markdown
         self._summary.add_text('config', indented)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self._problem is not None:
+            raise OSError(self._problem.errno, self._problem.strerror, str(self._folder))
         for name, value in values.items():
             self._summary.add_scalar(name, value, step)
 
@@ -151,16 +160,33 @@ class TensorBoardSink:
     def close(self) -> None:
         self._summary.close()
 
+    def _kept(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """`write`, of which an error is kept for the next call of `scalars`."""
+
+        def kept(*arguments: Any) -> Any:
+            try:
+                return write(*arguments)
+            except OSError as error:
+                self._problem = error
+
+        return kept
+
 
 class JsonSink:
     """`metrics.jsonl`: a line of scalars for each entry."""
 
     def __init__(self, workdir: pathlib.Path) -> None:
-        self._lines = open(workdir / 'metrics.jsonl', 'a')
+        path = workdir / 'metrics.jsonl'
+        _cut_part_of_line(path)
+        self._path = path
+        self._lines = open(path, 'a')
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._lines.write(json.dumps({'step': step, **values}) + '\n')
-        self._lines.flush()
+        try:
+            self._lines.write(json.dumps({'step': step, **values}) + '\n')
+            self._lines.flush()
+        except OSError as error:  # where the disk is full, it names no file
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         pass
@@ -172,4 +198,14 @@ class JsonSink:
         pass
 
     def close(self) -> None:
-        self._lines.close()
+        with contextlib.suppress(OSError):  # a line that `scalars` could not write
+            self._lines.close()
+
+
+def _cut_part_of_line(path: pathlib.Path) -> None:
+    """Removes what a full disk has left of a line; the run writes its step again."""
+    if path.exists():
+        content = path.read_bytes()
+        whole = content.rfind(b'\n') + 1
+        if whole < len(content):
+            os.truncate(path, whole)

@@ -80,6 +80,9 @@ def _acquire(path: pathlib.Path) -> int:
         # The run before may have removed the file between opening and locking.
         if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
             os.truncate(file, 0)
-            os.pwrite(file, f'host {socket.gethostname()}, pid {os.getpid()}\n'.encode(), 0)
+            try:
+                os.pwrite(file, f'host {socket.gethostname()}, pid {os.getpid()}\n'.encode(), 0)
+            except OSError as error:
+                raise UserError(f'{path} cannot be written: {error.strerror}') from error
             return file
         os.close(file)

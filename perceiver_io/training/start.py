@@ -7,12 +7,13 @@ from typing import Any
 
 from perceiver_io.checkpoints import loading, store
 from perceiver_io.checkpoints.checkpoint import Checkpoint
+from perceiver_io.checkpoints.repair import repair
 from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.core.config_values import build, typed
 from perceiver_io.core.errors import UsageError, as_usage
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
-from perceiver_io.distributed.processes import barrier
+from perceiver_io.distributed.processes import barrier, on_first
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training import run_folder
 from perceiver_io.training.experiment import Experiment
@@ -58,6 +59,8 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
     A config leaves open what is None: with `init_from` keys of `model` and `data.frame_rate`, and
     in any case `model.classes`, which is then the number of classes of the clips.
 
+    Damaged checkpoints are moved away first, see `checkpoints.repair`.
+
     Args:
         values: nested dictionaries, as for `Experiment.from_dict`.
         workdir: the folder of the run, which need not exist.
@@ -68,6 +71,7 @@ def decide(values: Mapping[str, Any], workdir: str | os.PathLike) -> Start:
             the list of the clips cannot be read.
     """
     name = values.get('init_from') or ''
+    on_first(lambda: repair(workdir))
     goes_on = store.latest_step(workdir) is not None
     barrier('start')  # before any process creates the folder of checkpoints
     if goes_on:

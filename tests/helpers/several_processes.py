@@ -1,5 +1,6 @@
 """`train.py` as several processes on this machine, connected as those of a cluster are."""
 
+import contextlib
 import pathlib
 import socket
 import subprocess
@@ -26,8 +27,13 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start(workdir, cache, processes, *more, keys=KEYS) -> list[subprocess.Popen]:
-    """`train.py` as so many processes; one alone runs without --distributed."""
+def start(
+    workdir, cache, processes, *more, keys=KEYS, outputs=(), environment=None
+) -> list[subprocess.Popen]:
+    """`train.py` as so many processes; one alone runs without --distributed.
+
+    What they show can be read from them, or goes to the files `outputs`, one for each.
+    """
     port = free_port()
     values = keys | {'data.cache': str(cache)}
     command = [
@@ -43,15 +49,20 @@ def start(workdir, cache, processes, *more, keys=KEYS) -> list[subprocess.Popen]
         f'--coordinator_address=localhost:{port}',
         f'--num_processes={processes}',
     ]
-    return [
-        subprocess.Popen(
-            command + (distributed + [f'--process_id={index}'] if processes > 1 else []),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for index in range(processes)
-    ]
+    running = []
+    for index in range(processes):
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(open(outputs[index], 'w')) if outputs else subprocess.PIPE
+            running.append(
+                subprocess.Popen(
+                    command + (distributed + [f'--process_id={index}'] if processes > 1 else []),
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env=environment,
+                )
+            )
+    return running
 
 
 def finish(running) -> list[str]:

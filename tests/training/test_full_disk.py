@@ -1,22 +1,19 @@
-"""A disk without room for a checkpoint: one line, exit status 1, and the older checkpoint stays."""
+"""A disk without room: what is saved, and what `metrics.jsonl` is then."""
 
 import collections
-import contextlib
-import os
-import pathlib
-import subprocess
-import sys
+import json
 import types
 
 import jax.numpy as jnp
 import pytest
-from helpers.tiny import TINY_DEMO
+from helpers.small_disk import fill, small_disk
 
+from perceiver_io.checkpoints import repair
+from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.core.errors import UserError
 from perceiver_io.training import saving
+from perceiver_io.training.metric_writer import MetricWriter
 from perceiver_io.training.steps import TrainState
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def test_a_state_is_saved_only_where_it_fits(monkeypatch, tmp_path):
@@ -38,46 +35,40 @@ def test_a_state_is_saved_only_where_it_fits(monkeypatch, tmp_path):
     assert saved == [7]
 
 
-@contextlib.contextmanager
-def small_disk(folder: pathlib.Path, kilobytes: int):
-    options = f'size={kilobytes}k'
-    mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)],
-        capture_output=True,
-        text=True,
-    )
-    if mounted.returncode:
-        pytest.skip(f'a tmpfs cannot be mounted here: {mounted.stderr.strip()}')
-    try:
-        yield
-    finally:
-        subprocess.run(['umount', str(folder)], check=True)
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(tmp_path, capfd):
+    params, training = {'a': {'w': jnp.zeros(1000)}}, {'step': jnp.int32(1)}
+    with small_disk(tmp_path, 4096):
+        store = CheckpointStore(tmp_path)
+        store.save(1, params, training)
+        store.wait()
+        fill(tmp_path, 8192)
+        with pytest.raises(UserError, match='full: the checkpoint of step 2 could not be written'):
+            store.save(2, params, training)
+            store.close()
+        assert (tmp_path / 'checkpoints' / '1').exists()
+        repair.repair(tmp_path)
+        assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['1']
+    assert 'Traceback' not in capfd.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('kilobytes, steps', [(700, set()), (1700, {5})])
-def test_a_full_disk_is_one_line(tmp_path, kilobytes, steps):
-    """Without and with room for a first checkpoint; then with room again, to the end."""
-    if os.geteuid() != 0:
-        pytest.skip('only root mounts a small disk')
-    disk = tmp_path / 'disk'
-    disk.mkdir()
-    keys = TINY_DEMO | {'training.eval_every': 0, 'data.cache': str(tmp_path / 'cache')}
-    command = [
-        sys.executable,
-        str(ROOT / 'train.py'),
-        f'--config={ROOT}/configs/demo.py',
-        f'--workdir={disk}/run',
-        *[f'--config.{name}={value}' for name, value in keys.items()],
-    ]
-    with small_disk(disk, kilobytes):
-        done = subprocess.run(command, text=True, capture_output=True, timeout=300)
-        assert done.returncode == 1, done.stderr
-        assert done.stderr.splitlines()[-1].startswith(f'error: the disk of {disk}/run/checkpoints')
-        assert 'Traceback' not in done.stderr and len(done.stderr.splitlines()) < 20
-        folder = disk / 'run' / 'checkpoints'
-        assert {int(path.name) for path in folder.glob('*')} == steps
-        subprocess.run(['mount', '-o', 'remount,size=20m', str(disk)], check=True)
-        done = subprocess.run(command, text=True, capture_output=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert ('continuing at step 5' in done.stderr) == bool(steps)
+def test_metrics_on_a_full_disk(tmp_path, capfd):
+    """An error that names the disk; a part of a line is cut off when the run goes on."""
+    with small_disk(tmp_path, 1024):
+        writer = MetricWriter.open(tmp_path, '{}')
+        ballast = fill(tmp_path, 0)
+        with pytest.raises(OSError, match='No space left') as caught:
+            for step in range(1000):
+                writer.scalars(step, {str(number): 0.1 for number in range(20)}, 'train')
+        assert str(tmp_path) in caught.value.filename
+        writer.close()
+        ballast.unlink()
+        with open(tmp_path / 'metrics.jsonl', 'a') as file:
+            file.write('{"step": 10')
+        writer = MetricWriter.open(tmp_path, '{}')
+        writer.scalars(2000, {}, 'train')
+        writer.close()
+        text = (tmp_path / 'metrics.jsonl').read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert lines[-1] == {'step': 2000}
+        assert [line['step'] for line in lines[:-1]] == list(range(len(lines) - 1))
+    assert 'Traceback' not in capfd.readouterr().err

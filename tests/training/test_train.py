@@ -183,34 +183,6 @@ def test_the_classes_must_fit_the_clips(tmp_path, cache, finished, overrides, st
     assert 'Traceback' not in done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    'number, status', [(signal.SIGTERM, 0), (signal.SIGUSR1, 0), (signal.SIGINT, 130)]
-)
-def test_a_signal_saves_and_the_run_continues_bit_for_bit(
-    finished, tmp_path, cache, number, status
-):
-    """At a random moment: while compiling, reading, training or evaluating."""
-    rng = random.Random(f'{os.environ.get("PYTEST_CURRENT_TEST")} {time.time()}')
-    workdir = tmp_path / 'run'
-    keys = {'training__checkpoint_every': 1000, 'training__eval_every': 3}
-    process = start(workdir, cache, **keys)
-    until(process, lambda: (workdir / 'config.json').exists())
-    time.sleep(rng.uniform(2, 12))
-    process.send_signal(number)
-    shown = process.communicate(timeout=300)[1]
-    assert 'Traceback' not in shown
-    if checkpoint_steps(workdir) != {24}:  # it did not reach its end before the signal
-        assert process.returncode == status, shown
-        assert f'stopped by {number.name}' in shown and f'--workdir={workdir}' in shown
-    done = run(workdir, cache, **keys)
-    assert done.returncode == 0, done.stderr[-3000:]
-    if checkpoint_steps(workdir) - {24}:
-        assert 'continuing at step ' in done.stderr
-    ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (workdir, finished))
-    chex.assert_trees_all_equal(ours, theirs)
-
-
 def test_two_runs_do_not_train_in_one_folder(tmp_path, cache):
     with run_lock(tmp_path):
         done = run(tmp_path, cache)
@@ -226,25 +198,6 @@ def test_a_start_that_fails_leaves_no_folder(tmp_path):
         assert (tmp_path / 'run' / LOCK).exists()
         raise UserError('no clips')
     assert not (tmp_path / 'run').exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('harm', ['truncate', 'delete'])
-def test_a_damaged_newest_checkpoint_is_set_aside(finished, tmp_path, cache, harm):
-    workdir = tmp_path / 'run'
-    shutil.copytree(finished, workdir)
-    files = [path for path in (workdir / 'checkpoints' / '24').rglob('*') if path.is_file()]
-    largest = max(files, key=lambda path: path.stat().st_size)
-    if harm == 'delete':
-        largest.unlink()
-    else:
-        os.truncate(largest, largest.stat().st_size // 2)
-    done = run(workdir, cache)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 'the checkpoint of step 24 is damaged' in done.stderr
-    assert 'the one of step 20 is used' in done.stderr and 'continuing at step 20' in done.stderr
-    ours, theirs = (jax.device_get(perceiver_io.load(path)[1]) for path in (workdir, finished))
-    chex.assert_trees_all_equal(ours, theirs)
 
 
 def test_changes_are_named_or_refused(finished, cache, tmp_path):
