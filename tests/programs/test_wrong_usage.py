@@ -85,6 +85,9 @@ WRONG = [
         2,
         'batch_size=3 must be divisible by 2',
     ),
+    ('train --config=demo --workdir=WORK --config.data.windows_per_read=0', 2, 'per_read=0'),
+    ('train --config=demo --workdir=WORK --config.data.windows_per_read=7', 2, 'per_read=7'),
+    ('eval --checkpoint=RUN --output=WORK --data.windows_per_read=0', 2, 'per_read=0'),
     # Training: data, files and folders.
     (
         'train --config=demo --workdir=WORK --config.data.source=folder --config.data.path=GONE',
