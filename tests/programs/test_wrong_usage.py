@@ -184,6 +184,7 @@ WRONG = [
     ('prepare --source=FOLDER --dataset_dir=WORK --workers=-1', 2, 'workers'),
     ('prepare --source=FOLDER --dataset_dir=WORK --min_seconds=long', 2, 'long'),
     ('prepare --source=FOLDER --dataset_dir=WORK --missing_audio=hum', 2, 'hum'),
+    ('prepare --source=FOLDER --dataset_dir=WORK --decoded --keep_original', 2, 'exclude'),
     ('prepare --source=FOLDER --dataset_dir=WORK --name=av_folder', 1, 'labels.csv'),
     ('prepare --source=FOLDER --dataset_dir=WORK', 1, 'FOLDER'),
     ('prepare --source=FOLDER --dataset_dir=TEXT --name=rendered', 1, 'TEXT'),
