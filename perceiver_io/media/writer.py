@@ -152,8 +152,7 @@ class MediaWriter:
     def _add_audio(self, sample_rate: int, bit_rate: int | None) -> AudioStream:
         layout = 'mono' if self._channels == 1 else 'stereo'
         if bit_rate is None:
-            flac = self._container.add_stream('flac', rate=sample_rate, layout=layout)
-            return cast(AudioStream, flac)
+            return self._container.add_stream('flac', rate=sample_rate, layout=layout)
         # AAC knows only these rates; PyAV resamples what is written to the one that is opened.
         rate = next((rate for rate in _AAC_RATES if rate >= sample_rate), _AAC_RATES[-1])
         stream = self._container.add_stream('aac', rate=rate, layout=layout)
