@@ -111,8 +111,8 @@ def test_the_same_windows_as_from_the_file_and_the_transcoded_clip(source, root)
                 for media in (record.load(), other.load(), source / record.name)
             )
             np.testing.assert_array_equal(found.audio, original.audio)
-            assert psnr(found.video, original.video) > 38, index
-            assert psnr(found.video, transcoded.video) > 36
+            assert psnr(found.video, original.video) > 44, index
+            assert psnr(found.video, transcoded.video) > 38
             assert psnr(found.video[1:], original.video[:-1]) < 30  # another frame is not as near
 
 
@@ -121,10 +121,10 @@ def test_audio_that_is_resampled_is_that_of_the_whole_clip(root):
     spec = ClipSpec(frames=4, height=8, width=8, sample_rate=25 * 882)
     record = opened(root, 'decoded').records[0]
     whole = np.concatenate([clip.audio for clip, _ in reader.read_windows(record.load(), spec)])
-    for frame in (3, 10, 17):
+    for frame in (3, 10, 12, 24):  # 12 and 24 are at the start of a packet of FLAC
         window = reader.read_window(record.load(), frame / 25, spec).audio
         before = whole[frame * 882 : frame * 882 + len(window)]
-        assert np.abs(window - before.astype(float)).max() < 0.02 * np.abs(whole).max()
+        assert np.abs(window - before.astype(float)).max() < 0.02 * np.abs(whole).max(), frame
 
 
 def test_the_loader_needs_no_flag(root):

@@ -13,7 +13,8 @@ from perceiver_io.data import folder, loader, rendered, sampling
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Selection
-from perceiver_io.media import reader
+from perceiver_io.media import reader, writer
+from perceiver_io.media.video import _frames
 from perceiver_io.training.experiment import Experiment
 
 SPEC = ClipSpec(frames=4, height=16, width=16)
@@ -112,6 +113,28 @@ def test_the_windows_are_those_of_the_file(source):
         # The noise that an AAC decoder adds depends on what it has decoded before.
         np.testing.assert_allclose(audio.astype(float), clip.audio, atol=2)
         assert label == record.label
+
+
+def test_frames_between_windows_are_decoded_only_up_to_a_key_frame(tmp_path, monkeypatch):
+    """Of 100 frames, and of those that an interval of key frames makes it necessary to decode."""
+    decoded = []
+
+    def count(frame):
+        decoded.append(frame.pts)
+        return frame
+
+    monkeypatch.setattr(
+        'perceiver_io.media.video._frames', lambda *arguments: map(count, _frames(*arguments))
+    )
+    for key_interval, most in ((5, 16), (100, 92)):
+        path = tmp_path / f'{key_interval}.mp4'
+        with writer.MediaWriter(
+            path, width=16, height=16, codec=writer.Mpeg2(key_interval=key_interval)
+        ) as clip:
+            clip.write(np.zeros((100, 16, 16, 3), np.uint8))
+        decoded.clear()
+        reader.read_windows_at(path, [85 / 25, 10 / 25, 40 / 25], SPEC)
+        assert 12 < len(decoded) <= most and len(decoded) == len(set(decoded))
 
 
 def test_every_start_is_as_likely_as_with_one_window():
