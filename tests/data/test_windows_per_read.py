@@ -15,6 +15,7 @@ from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Selection
 from perceiver_io.media import reader, writer
 from perceiver_io.media.video import _frames
+from perceiver_io.training import loop
 from perceiver_io.training.experiment import Experiment
 
 SPEC = ClipSpec(frames=4, height=16, width=16)
@@ -204,3 +205,11 @@ def test_wrong_values():
     loader.check_batch_size(8, 2, 4)
     with pytest.raises(ValueError, match='batch_size=8 .*windows_per_read=4 times process_count=4'):
         loader.check_batch_size(8, 4, 4)
+
+
+def test_training_reads_as_the_config_says(source):
+    values = {'data': {'windows_per_read': 2}, 'training': {'batch_size': 4}}
+    batches = loop.train_batches(Experiment.from_dict(values), source, 0)
+    one, two = itertools.islice(batches, 2)
+    np.testing.assert_array_equal(two.record[1::2], one.record[0::2])
+    assert (two.start[1::2] != one.start[0::2]).any()
