@@ -1,16 +1,19 @@
 """Clips/s from a prepared dataset to batches, compared with other readers of the same clips.
 
     python benchmarks/input_pipeline.py [--clips=FOLDER] [--rival-python=PYTHON]
+    python benchmarks/input_pipeline.py [--clips=FOLDER] --no-rivals --workers 1 \
+        --forms transcoded decoded --windows-per-read 1 2 4
 
-The clips are prepared as `prepare` does it: H.264 at 25 frames/s, short side 256, a key frame every
-12 frames, AAC at 48 kHz, in ArrayRecord. The project reads that dataset, in the process itself
-(workers 0) and in worker processes; the others read the same bytes as files. A batch is 8 random
-windows of 16 x 224 x 224 and 30,720 samples. Each run is a process on as many cores as it has
-readers; the readers take turns, and medians are reported.
+The clips are prepared as `prepare` does it, in ArrayRecord; by default H.264 at 25 frames/s, short
+side 256, a key frame every 12 frames, AAC at 48 kHz. The project reads that dataset, in the process
+itself (workers 0) and in worker processes; the others read the same bytes as files. A batch is 8
+random windows of 16 x 224 x 224 and 30,720 samples. Each run is a process on as many cores as it
+has readers; the readers take turns, and medians are reported.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import multiprocessing
 import os
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -37,40 +41,42 @@ def main() -> None:
         default=sys.executable,
         help='the Python that decord and torchcodec are installed in',
     )
-    parser.add_argument('--workers', type=int, nargs='+', default=[1, 2])
+    parser.add_argument('--no-rivals', dest='rivals', action='store_false')
+    parser.add_argument('--forms', nargs='+', default=['transcoded'], help='of the prepared clips')
+    parser.add_argument('--windows-per-read', type=int, nargs='+', default=[1])
+    parser.add_argument('--workers', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--threads', type=int, default=1, help='in each process')
     parser.add_argument('--count', type=int, default=240, help='clips in a run')
     parser.add_argument('--runs', type=int, default=3)
     parser.add_argument('--output', default='runs/benchmarks/input_pipeline.json')
-    parser.add_argument('--measure', type=int, help=argparse.SUPPRESS)  # workers, in a subprocess
+    parser.add_argument('--measure', help=argparse.SUPPRESS)  # an `Ours` as JSON, in a subprocess
     args = parser.parse_args()
     if args.measure is not None:
-        print(json.dumps(read_batches(args.clips, args.measure, args.threads, args.count)))
+        ours = Ours(*json.loads(args.measure))
+        print(json.dumps(read_batches(args.clips, ours, args.threads, args.count)))
         return
 
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        sizes = make_clips(args.clips, folder)
-        ours = [
+        sizes = {form: make_clips(args.clips, folder, form) for form in args.forms}
+        command = [
             sys.executable,
             __file__,
             f'--clips={folder}',
             f'--count={args.count}',
             f'--threads={args.threads}',
         ]
-        rivals = [args.rival_python, ROOT / 'benchmarks' / 'input_rivals.py']
         commands = {
-            _ours(workers): (max(workers, 1), [*ours, f'--measure={workers}'])
-            for workers in (0, *args.workers)
+            str(ours): (max(ours.workers, 1), [*command, f'--measure={json.dumps(ours)}'])
+            for ours in itertools.starmap(
+                Ours, itertools.product(args.forms, args.windows_per_read, args.workers)
+            )
         }
-        commands |= {
-            name: (1, [*rivals, name, folder, str(args.count // 4)])
-            for name in ('decord', 'torchcodec')
-        }
-        commands['whole clip'] = (
-            1,
-            [sys.executable, rivals[1], 'whole clip', folder, str(args.count // 4)],
-        )
+        if args.rivals:
+            rivals = ROOT / 'benchmarks' / 'input_rivals.py'
+            for name in ('decord', 'torchcodec', 'whole clip'):
+                python = sys.executable if name == 'whole clip' else args.rival_python
+                commands[name] = (1, [python, rivals, name, folder, str(args.count // 4)])
         rows = compare(commands, args.runs)
 
     from benchmarks import measure  # brings JAX, which the measured processes do without
@@ -78,15 +84,22 @@ def main() -> None:
     measure.report(
         args.output,
         rows,
-        clips=len(sizes),
+        clips=len(sizes[args.forms[0]]),
         cores=os.cpu_count(),
-        megabytes_per_clip=statistics.mean(sizes) / 1e6,
-        **scaling(rows),
+        megabytes_per_clip={form: statistics.mean(each) / 1e6 for form, each in sizes.items()},
+        **scaling(rows, str(Ours(args.forms[0], args.windows_per_read[0], 1))),
     )
 
 
-def _ours(workers: int) -> str:
-    return f'ours, workers={workers}'
+class Ours(NamedTuple):
+    """How this project reads."""
+
+    form: str
+    windows_per_read: int
+    workers: int
+
+    def __str__(self) -> str:
+        return f'{self.form}, {self.windows_per_read} per read, workers={self.workers}'
 
 
 def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
@@ -118,18 +131,17 @@ def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
     ]
 
 
-def scaling(rows: list[dict]) -> dict[str, float]:
-    """How many times as fast each number of workers is as one, each with a core of its own."""
-    rates = {row['reader']: row['clips/s'] for row in rows}
-    one = rates.get(_ours(1))
+def scaling(rows: list[dict], base: str) -> dict[str, float]:
+    """How many times as fast each reader of this project is as the one named `base`."""
+    rates = {row['reader']: row['clips/s'] for row in rows if 'workers=' in row['reader']}
     return {
-        f'{row["cores"]} workers on {row["cores"]} cores over 1 on 1': row['clips/s'] / one
-        for row in rows
-        if one and row['cores'] > 1
+        f'{reader} over {base}': rate / rates[base]
+        for reader, rate in rates.items()
+        if base in rates and reader != base
     }
 
 
-def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[str, float]:
+def read_batches(folder: str, ours: Ours, threads: int, count: int) -> dict[str, float]:
     """Reads `count` clips through the loader; seconds on the clock and of all processors."""
     from perceiver_io.core.clip import ClipSpec
     from perceiver_io.data.config import DataConfig
@@ -137,9 +149,16 @@ def read_batches(folder: str, workers: int, threads: int, count: int) -> dict[st
     from perceiver_io.data.sources import open_source
 
     spec = ClipSpec()
-    source = open_source(DataConfig(source='tfds', path=folder), 'train', spec, needs_label=True)
+    config = DataConfig(source='tfds', path=folder, dataset=f'av_folder/{ours.form}')
+    source = open_source(config, 'train', spec, needs_label=True)
     batches = train_batches(
-        source, spec, batch_size=BATCH, seed=0, workers=workers, threads=threads
+        source,
+        spec,
+        batch_size=BATCH,
+        seed=0,
+        windows_per_read=ours.windows_per_read,
+        workers=ours.workers,
+        threads=threads,
     )
     for _ in range(WARM_UP):
         next(batches)
@@ -162,8 +181,8 @@ def processor_seconds() -> float:
     return seconds
 
 
-def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
-    """Prepares the dataset in `folder`, and writes its media as files beside it; returns sizes."""
+def make_clips(clips: str | None, folder: pathlib.Path, form: str) -> list[int]:
+    """Prepares the dataset in `folder`; returns sizes. Transcoded, also as files beside it."""
     import tensorflow_datasets as tfds
 
     from perceiver_io.core.clip import ClipSpec
@@ -185,14 +204,16 @@ def make_clips(clips: str | None, folder: pathlib.Path) -> list[int]:
             [path.resolve(), 'any', 'train'] for path in sorted(pathlib.Path(clips).iterdir())
         )
     builder = tfds_builders.AvFolder(
-        data_dir=folder, config='transcoded', min_seconds=LEAST_SECONDS, missing_audio='skip'
+        data_dir=folder, config=form, min_seconds=LEAST_SECONDS, missing_audio='skip'
     )
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
     print(builder.summary())
-    records = prepared.open_prepared(folder, Selection('train', ClipSpec())).records
+    selection = Selection('train', ClipSpec())
+    records = prepared.open_prepared(folder, selection, f'av_folder/{form}').records
     media = [record.load() for record in records]
-    for index, content in enumerate(media):
-        (folder / f'{index:03}.mp4').write_bytes(content)
+    if form == 'transcoded':
+        for index, content in enumerate(media):
+            (folder / f'{index:03}.mp4').write_bytes(content)
     return [len(content) for content in media]
 
 

@@ -4,9 +4,9 @@
     perceiver-io inspect --output=OUT --path=FOLDER [--csv=labels.csv]
     perceiver-io inspect --output=OUT
 
-for a prepared dataset, a folder, or the rendered clips. Prints the counts of the classes, the
-durations and the share of clips with audio, and writes OUT/contact_sheet.png, OUT/classes.csv and a
-few clips as the model gets them, OUT/*.mp4.
+for a prepared dataset, a folder, or the rendered clips. Prints the form of the clips, the
+counts of the classes, the durations and the share of clips with audio, and writes
+OUT/contact_sheet.png, OUT/classes.csv and a few clips as the model gets them, OUT/*.mp4.
 """
 
 import collections
@@ -87,6 +87,7 @@ def inspect(
     """
     folder = files.make_folder(output, '--output')
     source = sources.open_source(config, split, ClipSpec(), needs_label=False)
+    print(sources.describe(config))
     of_class = collections.defaultdict(list)
     seconds, heard = [], []
     for place, record in enumerate(source.records):

@@ -37,6 +37,11 @@ def define_flags() -> None:
         'workers', None, 'Processes that transcode; by default as many as cores.', lower_bound=0
     )
     flags.DEFINE_bool('keep_original', False, 'Store the files as they are.')
+    flags.DEFINE_bool(
+        'decoded',
+        False,
+        'Store frames cropped and resized to 224 x 224, which are faster to read.',
+    )
     flags.DEFINE_float('min_seconds', transcode.Settings.min_seconds, 'Reject shorter clips.')
     flags.DEFINE_enum(
         'missing_audio',
@@ -59,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
     for name in ('source', 'dataset_dir'):
         if not values[name].value:
             raise UsageError(f'--{name}= is empty: give it a folder')
+    if values.keep_original and values.decoded:
+        raise UsageError('--keep_original and --decoded exclude each other: set one of them')
     source = pathlib.Path(values.source).expanduser()
     if values.name == 'rendered':
         files.make_folder(values.dataset_dir, '--dataset_dir')  # before the clips are drawn
@@ -73,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
 
     from perceiver_io.data.prepare import tfds_builders
 
-    config = 'original' if values.keep_original else 'transcoded'
+    config = 'original' if values.keep_original else 'decoded' if values.decoded else 'transcoded'
     builder = tfds_builders.BUILDERS[values.name](
         data_dir=values.dataset_dir,
         config=config,

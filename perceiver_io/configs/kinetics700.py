@@ -84,6 +84,7 @@ def get_config() -> ConfigDict:
     config.data.fraction = 1.0  # [paper]
     config.data.missing_audio = 'silence'  # [choice]
     config.data.frame_rate = 25  # [paper]
+    config.data.windows_per_read = 1  # [choice] more: fewer reads, see docs/data.md
     config.data.eval_windows = 1  # [choice] the centre of each clip
     config.data.flip = False  # [choice] the paper is silent
     config.data.colour_jitter = 0.0  # [choice] the paper is silent

@@ -27,6 +27,8 @@ class DataConfig:
         fraction: of the training clips to read, in (0, 1].
         missing_audio: what happens to a clip without audio: 'silence', or 'skip' to leave it out.
         frame_rate: frames per second that the video is resampled to (paper: 25).
+        windows_per_read: random windows that training takes of a clip each time it reads it, for as
+            many consecutive batches; see `loader.train_batches`.
         eval_windows: evenly spread windows of each clip for evaluation; 1 is the centre.
         flip: whether training mirrors half of the clips, left to right.
         colour_jitter: how far training changes brightness, contrast and saturation, in [0, 1); see
@@ -53,6 +55,7 @@ class DataConfig:
     fraction: float = 1.0
     missing_audio: MissingAudio = 'silence'
     frame_rate: int = 25
+    windows_per_read: int = 1
     eval_windows: int = 1
     flip: bool = False
     colour_jitter: float = 0.0
@@ -78,7 +81,7 @@ class DataConfig:
         if self.render_phase not in get_args(RenderPhase):
             raise UserError(f"data.render_phase={self.render_phase!r} must be 'random' or 'fixed'")
         check_missing_audio(self.missing_audio, 'data.missing_audio')
-        for name in ('eval_windows', 'threads', 'render_train', 'render_val'):
+        for name in ('windows_per_read', 'eval_windows', 'threads', 'render_train', 'render_val'):
             if getattr(self, name) < 1:
                 raise UserError(f'data.{name}={getattr(self, name)} must be at least 1')
         if self.workers < 0:

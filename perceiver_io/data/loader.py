@@ -3,15 +3,17 @@
 An example depends only on the seed and on its place in one endless global sequence, and batch k is
 the k-th part of that sequence. Each process reads its rows of every batch, worker processes and
 threads share this work, and a run that resumes starts at a later place. None of these changes the
-batches.
+batches. With several windows per read, the sequence is one of reads, and a batch has a window each
+of the reads of several parts: see `train_batches`.
 """
 
 import atexit
+import collections
 import contextlib
 import functools
 import gc
 import weakref
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import grain
@@ -20,12 +22,11 @@ from absl import flags
 
 from perceiver_io.core.clip import Clip, ClipSpec
 from perceiver_io.core.errors import UserError
-from perceiver_io.data import sampling
+from perceiver_io.data import examples, sampling
 from perceiver_io.data.augmentation import Augmentation
-from perceiver_io.data.records import Record, Source
+from perceiver_io.data.examples import Example
+from perceiver_io.data.records import Source
 from perceiver_io.media import reader
-
-_ATTEMPTS = 16  # clips that are tried for an example before an error
 
 
 class Batch(NamedTuple):
@@ -51,17 +52,6 @@ class Batch(NamedTuple):
 Batches: TypeAlias = Generator[Batch, None, None]
 
 
-class _Example(NamedTuple):
-    """One row of a `Batch`."""
-
-    clip: Clip
-    mask: bool
-    record: int
-    start: float
-    failed: int = -1
-    reason: str = ''
-
-
 def train_batches(
     source: Source,
     spec: ClipSpec,
@@ -69,6 +59,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     first_step: int = 0,
+    windows_per_read: int = 1,
     augmentation: Augmentation | None = None,
     workers: int = 0,
     threads: int = 4,
@@ -76,6 +67,12 @@ def train_batches(
     process_count: int = 1,
 ) -> Batches:
     """Endless batches: all clips in every epoch, each time in another order with other windows.
+
+    With n windows per read, an epoch reads every clip once and has n windows of it. A batch begins
+    batch_size / n reads, and each of them gives its windows to this batch and the n - 1 that follow
+    it, one to each: every batch has as many clips as examples, of which a fraction of 1 / n is
+    other clips than those of the batch before. Example r * n + a of a batch comes from the r-th
+    read that was begun a batches before. (Reads of n - 1 parts precede the first batch.)
 
     A clip that cannot be read is replaced by the next one in the source that can, and is named in
     `Batch.failed`. With `workers`, a script must guard its statements by
@@ -87,7 +84,10 @@ def train_batches(
         spec: the windows.
         batch_size: examples in a batch over all processes.
         seed: decides the orders, the windows and the augmentation; at least 0.
-        first_step: how many batches to skip at the start.
+        first_step: how many batches to skip at the start. With n windows per read, the first batch
+            after it reads as many clips as it has examples, and the following ones an n-th of that.
+        windows_per_read: windows from one read of a clip, see above and `sampling.random_starts`;
+            1 draws every window from a read of its own.
         augmentation: random changes of the video; None for none.
         workers: processes that read; 0 reads in this process.
         threads: reading threads in each worker, or in this process.
@@ -99,20 +99,29 @@ def train_batches(
         UserError: an argument does not fit the others; or, while iterating, too many clips in a
             row cannot be read.
     """
-    local_size = _local_size(batch_size, process_index, process_count)
+    check_batch_size(batch_size, process_count, windows_per_read)
+    _check_process(process_index, process_count)
     if first_step < 0 or seed < 0:
         raise UserError(f'{first_step=} and {seed=} must be at least 0')
-    examples = (
+    reads = (
         grain.MapDataset.range(len(source.records))
         .seed(seed)
         .shuffle()
         .repeat(None)
         .random_map(
-            functools.partial(_random_example, source=source, spec=spec, augmentation=augmentation)
+            functools.partial(
+                examples.random_examples,
+                source=source,
+                spec=spec,
+                windows=windows_per_read,
+                augmentation=augmentation,
+            )
         )
     )
-    examples = _own_rows(examples[first_step * batch_size :], batch_size, process_index, local_size)
-    return _batches(examples, local_size, workers, threads)
+    part = batch_size // windows_per_read  # reads that a batch begins
+    own = part // process_count
+    reads = _own_rows(reads[first_step * part :], part, process_index, own)
+    return _batches(reads, own, workers, threads, windows_per_read)
 
 
 def evaluation_batches(
@@ -137,17 +146,17 @@ def evaluation_batches(
         windows: of each clip.
         first_batch: how many batches to skip at the start.
     """
-    local_size = _local_size(batch_size, process_index, process_count)
+    check_batch_size(batch_size, process_count)
+    _check_process(process_index, process_count)
     if windows < 1 or first_batch < 0:
         raise UserError(f'{windows=} must be at least 1, and {first_batch=} at least 0')
     batches = -(-len(source.records) * windows // batch_size)
-    examples = grain.MapDataset.range(batches * batch_size).map(
-        functools.partial(_fixed_example, source=source, spec=spec, windows=windows)
+    rows = grain.MapDataset.range(batches * batch_size).map(
+        functools.partial(examples.fixed_example, source=source, spec=spec, windows=windows)
     )
-    examples = _own_rows(
-        examples[first_batch * batch_size :], batch_size, process_index, local_size
-    )
-    return _batches(examples, local_size, workers, threads)
+    own = batch_size // process_count
+    rows = _own_rows(rows[first_batch * batch_size :], batch_size, process_index, own)
+    return _batches(rows, own, workers, threads)
 
 
 def failures(batch: Batch, source: Source) -> list[tuple[str, str]]:
@@ -164,18 +173,24 @@ def why_unreadable(source: Source, record: int, spec: ClipSpec, windows: int = 1
     failing = source.records[record]
     for start in sampling.uniform_starts(failing.seconds, spec, windows):
         try:
-            _read(failing, start, spec)
+            examples.read(failing, [start], spec)
         except (reader.UnreadableMedia, OSError) as error:
             return str(error)
     return 'it could not be read then, and can be read now: evaluate again'
 
 
-def _local_size(batch_size: int, process_index: int, process_count: int) -> int:
-    if not 0 <= process_index < process_count:
-        raise UserError(f'{process_index=} must be at least 0 and below {process_count=}')
+def check_batch_size(batch_size: int, process_count: int, windows_per_read: int = 1) -> None:
+    """UserError where batches cannot be divided among the processes and the windows of a read."""
     if batch_size < 1 or batch_size % process_count:
         raise UserError(f'{batch_size=} must be a positive multiple of {process_count=}')
-    return batch_size // process_count
+    if windows_per_read < 1 or batch_size % (process_count * windows_per_read):
+        times = f' times {process_count=}' if process_count > 1 else ''
+        raise UserError(f'{batch_size=} must be a multiple of {windows_per_read=}{times}')
+
+
+def _check_process(process_index: int, process_count: int) -> None:
+    if not 0 <= process_index < process_count:
+        raise UserError(f'{process_index=} must be at least 0 and below {process_count=}')
 
 
 class _OwnRows(grain.MapDataset):
@@ -205,26 +220,44 @@ def _own_rows(
     return _OwnRows(examples, batch_size, process_index * rows, rows)
 
 
-def _batches(examples: grain.MapDataset, size: int, workers: int, threads: int) -> Batches:
+def _batches(
+    reads: grain.MapDataset, size: int, workers: int, threads: int, windows: int = 1
+) -> Batches:
+    """Batches from lists of `windows` examples each, of which a batch begins `size`."""
     if workers < 0 or threads < 1:
         raise UserError(f'{workers=} must be at least 0, and {threads=} at least 1')
     ahead = max(threads, -(-size // max(workers, 1)))  # of all workers, a batch
-    dataset = examples.to_iter_dataset(grain.ReadOptions(threads, ahead))
+    dataset = reads.to_iter_dataset(grain.ReadOptions(threads, ahead))
     if workers:
         if not flags.FLAGS.is_parsed():  # Grain passes some of its flags to the workers
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, ahead))
     # Batched last, so that all threads and workers share the work on each batch.
-    batches = _iterate(dataset.batch(size, batch_fn=_stack))
+    batches = _iterate(dataset.batch(size, batch_fn=list), windows)
     _running.add(batches)
     return batches
 
 
-def _iterate(dataset: grain.IterDataset) -> Batches:
+def _iterate(dataset: grain.IterDataset, windows: int) -> Batches:
     with contextlib.closing(iter(dataset)) as iterator:
-        yield from iterator
+        yield from _spread(iterator, windows)
     # At the end of the data, Grain leaves the last example in a cycle, and with it shared memory.
     gc.collect()
+
+
+def _spread(parts: Iterable[list[list[Example]]], windows: int) -> Batches:
+    """Batches with one window each of the reads of the last `windows` parts.
+
+    Args:
+        parts: of equally many reads, each a list of `windows` examples, from which they are taken.
+        windows: of a read.
+    """
+    recent: collections.deque[list[list[Example]]] = collections.deque(maxlen=windows)
+    for part in parts:
+        recent.appendleft(part)
+        taken = [[read.pop() for read in reads] for reads in recent]  # by age, then by read
+        if len(recent) == windows:
+            yield _stack([example for of_read in zip(*taken) for example in of_read])
 
 
 _running: weakref.WeakSet[Batches] = weakref.WeakSet()
@@ -237,69 +270,17 @@ def _close_all() -> None:
         batches.close()
 
 
-def _random_example(
-    index: int,
-    rng: np.random.Generator,
-    *,
-    source: Source,
-    spec: ClipSpec,
-    augmentation: Augmentation | None,
-) -> _Example:
-    errors: list[str] = []
-    for attempt in range(min(_ATTEMPTS, len(source.records))):
-        candidate = (index + attempt) % len(source.records)
-        record = source.records[candidate]
-        start = sampling.random_start(rng, record.seconds, spec)
-        try:
-            clip = _read(record, start, spec)
-        except (reader.UnreadableMedia, OSError) as error:
-            errors.append(str(error))
-            continue
-        if augmentation is not None and clip.video is not None:
-            clip = clip._replace(video=augmentation(clip.video, rng))
-        example = _Example(clip, True, candidate, start)
-        return example._replace(failed=index, reason=errors[0]) if errors else example
-    raise UserError(
-        f'cannot read {source.records[index].name} ({errors[0]}), nor the '
-        f'{len(errors) - 1} clips after it: check the folder'
-    )
-
-
-def _fixed_example(index: int, *, source: Source, spec: ClipSpec, windows: int) -> _Example:
-    index, window = divmod(index, windows)
-    if index >= len(source.records):
-        return _Example(_zeros(spec), False, -1, 0.0)
-    record = source.records[index]
-    start = sampling.uniform_starts(record.seconds, spec, windows)[window]
-    try:
-        return _Example(_read(record, start, spec), True, index, start)
-    except (reader.UnreadableMedia, OSError) as error:
-        return _Example(_zeros(spec), False, index, start, index, str(error))
-
-
-def _read(record: Record, start: float, spec: ClipSpec) -> Clip:
-    return reader.read_window(record.load(), start, spec)._replace(label=record.label)
-
-
-def _zeros(spec: ClipSpec) -> Clip:
-    return Clip(
-        np.zeros((spec.frames, spec.height, spec.width, 3), np.uint8) if spec.video else None,
-        np.zeros((spec.samples, 1), np.int16) if spec.audio else None,
-        -1,
-    )
-
-
-def _stack(examples: Sequence[_Example]) -> Batch:
-    videos, audios, labels = zip(*(example.clip for example in examples))
+def _stack(rows: Sequence[Example]) -> Batch:
+    videos, audios, labels = zip(*(row.clip for row in rows))
     return Batch(
         Clip(
             None if videos[0] is None else np.stack(videos),
             None if audios[0] is None else np.stack(audios),
             np.array(labels, np.int32),
         ),
-        mask=np.array([example.mask for example in examples]),
-        record=np.array([example.record for example in examples], np.int32),
-        start=np.array([example.start for example in examples], np.float32),
-        failed=np.array([example.failed for example in examples], np.int32),
-        reasons={each.failed: each.reason for each in examples if each.failed >= 0},
+        mask=np.array([row.mask for row in rows]),
+        record=np.array([row.record for row in rows], np.int32),
+        start=np.array([row.start for row in rows], np.float32),
+        failed=np.array([row.failed for row in rows], np.int32),
+        reasons={each.failed: each.reason for each in rows if each.failed >= 0},
     )

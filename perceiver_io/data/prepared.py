@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import tensorflow_datasets as tfds
 
+from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.errors import UserError
 from perceiver_io.data.records import (
     Record,
@@ -46,6 +47,7 @@ def open_prepared(root: str | os.PathLike[str], selection: Selection, dataset: s
         raise UserError(
             f'{folder} has no {split=}: choose one of {", ".join(sorted(builder.info.splits))}'
         )
+    _check_side((builder.info.metadata or {}).get('decoded_side'), folder, selection.spec)
     index = _Index.load(folder, split)
     own = builder.info.features['label'].names
     classes = choose_classes(own, selection.classes, selection.only)
@@ -76,6 +78,22 @@ def open_prepared(root: str | os.PathLike[str], selection: Selection, dataset: s
     return Source(StoredClips(folder, split, places, labels[places]), classes, tuple(skipped))
 
 
+def _check_side(side: int | None, folder: pathlib.Path, spec: ClipSpec) -> None:
+    if side and spec.video and max(spec.height, spec.width) > side:
+        raise UserError(
+            f'{folder} stores {side} x {side} pixels, fewer than the windows of {spec.height} x '
+            f'{spec.width}: set data.dataset to a transcoded one, or prepare one without --decoded'
+        )
+
+
+def describe(root: str | os.PathLike[str], dataset: str = '') -> str:
+    """One line: which dataset it is, and the form of its clips."""
+    folder = find_dataset(root, dataset)
+    info = tfds.builder_from_directory(folder).info
+    form = info.config_description or 'media files'
+    return f'{folder.relative_to(pathlib.Path(root).expanduser())}: {form}'
+
+
 def class_names(root: str | os.PathLike[str], dataset: str = '') -> list[str]:
     """The classes of the dataset, by index."""
     return tfds.builder_from_directory(find_dataset(root, dataset)).info.features['label'].names
@@ -84,7 +102,7 @@ def class_names(root: str | os.PathLike[str], dataset: str = '') -> list[str]:
 def find_dataset(root: str | os.PathLike[str], dataset: str = '') -> pathlib.Path:
     """The folder of the dataset below `root` / `dataset`; UserError if there is none.
 
-    If a dataset was prepared both transcoded and with the original files, the former is chosen.
+    If a dataset was prepared in several forms, the transcoded one is chosen.
     """
     root = pathlib.Path(root).expanduser()
     found = sorted(info.parent for info in (root / dataset).rglob(_INFO))

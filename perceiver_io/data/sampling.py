@@ -17,9 +17,18 @@ def fits(seconds: float, spec: ClipSpec) -> bool:
     return seconds > spec.seconds - 0.5 / spec.frame_rate
 
 
-def random_start(rng: np.random.Generator, seconds: float, spec: ClipSpec) -> float:
-    """A start drawn evenly from those that keep the window inside a clip of `seconds`."""
-    return int(rng.integers(_latest_frame(seconds, spec) + 1)) / spec.frame_rate
+def random_starts(
+    rng: np.random.Generator, seconds: float, spec: ClipSpec, windows: int = 1
+) -> list[float]:
+    """Starts of `windows` windows, in random order.
+
+    Each is drawn evenly from all starts that keep the window inside a clip of `seconds`; but
+    together they are spread: of `windows` equal parts of this range, each has one.
+    """
+    choices = _latest_frame(seconds, spec) + 1
+    # Finer by `windows`, so that the parts are equal also where they divide a frame.
+    places = rng.integers(choices, size=windows) + choices * rng.permutation(windows)
+    return (places // windows / spec.frame_rate).tolist()
 
 
 def centre_start(seconds: float, spec: ClipSpec) -> float:

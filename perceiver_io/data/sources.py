@@ -70,6 +70,18 @@ def _render(config: DataConfig) -> pathlib.Path:
     )
 
 
+def describe(config: DataConfig) -> str:
+    """One line about where the clips come from; errors as `open_source`."""
+    _check_path(config)
+    if config.source == 'tfds':
+        from perceiver_io.data import prepared  # loads TFDS
+
+        return prepared.describe(config.path, config.dataset)
+    if config.source == 'rendered':
+        return f'rendered clips of {config.render_size} x {config.render_size} pixels'
+    return f'files of {config.path}'
+
+
 def class_names(config: DataConfig) -> tuple[str, ...]:
     """The classes of all splits, by index, without opening a clip; errors as `open_source`."""
     _check_path(config)

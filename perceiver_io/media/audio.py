@@ -122,6 +122,8 @@ def _audio_pieces(
 def _run_up(stream: AudioStream) -> float:
     """Seconds after which the decoded audio no longer depends on where decoding began."""
     context = stream.codec_context
+    if context.name == 'flac' or context.name.startswith('pcm_'):
+        return _FILTER
     if context.name == 'aac' and context.profile == 'LC':
         return _AAC_RUN_UP * 1024 / context.sample_rate
     return _RUN_UP

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,15 @@ from perceiver_io.media.containers import (
 )
 from perceiver_io.media.video import VideoReader
 
-__all__ = ['Media', 'MediaInfo', 'UnreadableMedia', 'probe', 'read_window', 'read_windows']
+__all__ = [
+    'Media',
+    'MediaInfo',
+    'UnreadableMedia',
+    'probe',
+    'read_window',
+    'read_windows',
+    'read_windows_at',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +100,26 @@ def read_window(media: Media, start: float, spec: ClipSpec) -> Clip:
             something in it does not decode, or the file lacks video that is asked for, or has
             neither.
     """
-    if not start >= 0:
-        raise UserError(f'{start=} must be at least 0')
-    with _open_windows(media, start, spec, once=True) as window:
-        clip, valid = window(start)
-    if valid < spec.frames:
-        raise UnreadableMedia(f'it ends before {start + spec.seconds:.2f} s')
+    [clip] = read_windows_at(media, [start], spec)
     return clip
+
+
+def read_windows_at(media: Media, starts: Sequence[float], spec: ClipSpec) -> list[Clip]:
+    """The windows that begin at `starts`, in any order, which may overlap: see `read_window`.
+
+    The file is opened once. A frame in several windows is decoded once, and those between windows
+    only up to the next key frame.
+    """
+    for start in starts:
+        if not start >= 0:
+            raise UserError(f'{start=} must be at least 0')
+    ascending = sorted(set(starts))
+    with _open_windows(media, ascending[0], spec, once=True) as windows:
+        found = dict(zip(ascending, windows(ascending)))
+    for start, (_, valid) in found.items():
+        if valid < spec.frames:
+            raise UnreadableMedia(f'it ends before {start + spec.seconds:.2f} s')
+    return [found[start][0] for start in starts]
 
 
 def read_windows(
@@ -117,10 +138,10 @@ def read_windows(
     """
     if on_short not in ('pad', 'drop'):
         raise UserError(f"{on_short=} must be 'pad' or 'drop'")
-    with _open_windows(media, 0.0, spec) as window:
+    with _open_windows(media, 0.0, spec) as windows:
         index, valid = 0, spec.frames
         while valid == spec.frames:
-            clip, valid = window(index * spec.seconds)
+            [(clip, valid)] = windows([index * spec.seconds])
             if not valid and not index:
                 raise UnreadableMedia('it is shorter than a frame of the output')
             if valid == spec.frames or valid and on_short == 'pad':
@@ -131,8 +152,8 @@ def read_windows(
 @contextlib.contextmanager
 def _open_windows(
     media: Media, offset: float, spec: ClipSpec, once: bool = False
-) -> Iterator[Callable[[float], tuple[Clip, int]]]:
-    """A function from a window's start to (clip, valid frames); for ascending starts >= `offset`.
+) -> Iterator[Callable[[Sequence[float]], list[tuple[Clip, int]]]]:
+    """A function from windows' starts to (clip, valid frames); for ascending starts >= `offset`.
 
     Video and audio are read from a container each, because each seeks to its own place. Where the
     function is called `once` and the format seeks, the audio is read from that of the video.
@@ -150,24 +171,30 @@ def _open_windows(
         seconds = math.nan if spec.video else probe(media).seconds
 
         @functools.cache
-        def audio() -> AudioReader:
-            shared = once and seeks_exactly(container)
-            own = container if shared else stack.enter_context(open_media(media))
-            return AudioReader(own, offset, origin)
+        def audio_in_order() -> AudioReader:
+            return AudioReader(stack.enter_context(open_media(media)), offset, origin)
 
-        def window(start: float) -> tuple[Clip, int]:
-            time = origin + start
-            images = samples = None
-            if spec.video and video:
-                images, valid = video.window(time, spec)
-            else:
-                valid = math.floor((seconds - start) * spec.frame_rate + 0.5)
-                valid = min(max(valid, 0), spec.frames)
+        def audio_from(start: float) -> AudioReader:
+            shared = once and seeks_exactly(container)
+            return AudioReader(container, start, origin) if shared else audio_in_order()
+
+        def window(start: float, images: np.ndarray | None, valid: int) -> tuple[Clip, int]:
+            samples = None
             if spec.audio:
                 samples = np.zeros((spec.samples, 1), np.int16)
                 end = valid * spec.samples_per_frame
                 if has_audio:
-                    samples[:end, 0] = audio().window(time, spec)[:end]
+                    samples[:end, 0] = audio_from(start).window(origin + start, spec)[:end]
             return Clip(images, samples), valid
 
-        yield window
+        def windows(starts: Sequence[float]) -> list[tuple[Clip, int]]:
+            if spec.video and video:
+                videos = video.windows([origin + start for start in starts], spec)
+                return [window(start, *each) for start, each in zip(starts, videos)]
+            valid = [
+                min(max(math.floor((seconds - start) * spec.frame_rate + 0.5), 0), spec.frames)
+                for start in starts
+            ]
+            return [window(start, None, each) for start, each in zip(starts, valid)]
+
+        yield windows

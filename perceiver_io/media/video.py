@@ -7,7 +7,7 @@ that a decode from its beginning gives; any other is decoded from its beginning.
 
 import collections
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import av
@@ -57,6 +57,7 @@ class VideoReader:
     """
 
     def __init__(self, container: InputContainer, offset: float = 0.0) -> None:
+        self._container = container
         self._stream = video_stream(container)
         self._stream.codec_context.thread_count = 1  # as for OpenCV
         self._reformatter = VideoReformatter()
@@ -76,23 +77,48 @@ class VideoReader:
         size = round(frame.width * self._pixel_aspect()), frame.height
         return size[::-1] if _quarter_turns(frame) % 2 else size
 
-    def window(self, time: float, spec: ClipSpec) -> tuple[Images, int]:
-        """The frames on screen at `time` + i / spec.frame_rate; call with ascending times.
+    def windows(self, times: Sequence[float], spec: ClipSpec) -> list[tuple[Images, int]]:
+        """For each of `times`, the frames on screen at `time` + i / spec.frame_rate.
+
+        The times ascend, also over several calls. Windows of one call may overlap.
 
         Returns:
-            uint8 [t, h, w, 3], and how many of the t frames are valid: those of which at least half
-            is before the end of the video. The others repeat the last valid one.
+            For each time, uint8 [t, h, w, 3], and how many of the t frames are valid: those of
+            which at least half is before the end of the video. The others repeat the last valid
+            one.
         """
-        video = np.zeros((spec.frames, spec.height, spec.width, 3), np.uint8)
-        shown = None
-        for i in range(spec.frames):
-            last = shown
-            shown = self._on_screen(time + i / spec.frame_rate, for_seconds=0.5 / spec.frame_rate)
+        videos = [np.zeros((spec.frames, spec.height, spec.width, 3), np.uint8) for _ in times]
+        valid = [0] * len(times)
+        frames = [
+            (time + i / spec.frame_rate, number, i)
+            for number, time in enumerate(times)
+            for i in range(spec.frames)
+        ]
+        last = None
+        for time, number, i in sorted(frames):
+            if number and not i:
+                self._skip_to(time)
+            shown = self._on_screen(time, for_seconds=0.5 / spec.frame_rate)
             if shown is None:
-                video[i:] = video[max(i - 1, 0)]
-                return video, i
-            video[i] = video[i - 1] if shown is last else self._image(shown.frame, spec)
-        return video, spec.frames
+                break
+            if shown is not last:
+                image, last = self._image(shown.frame, spec), shown
+            videos[number][i] = image
+            valid[number] = i + 1
+        for video, count in zip(videos, valid):
+            video[count:] = video[max(count - 1, 0)]
+        return list(zip(videos, valid))
+
+    def _skip_to(self, time: float) -> None:
+        """Leaves out frames before `time`, if the file can be entered at a key frame after them."""
+        if not seeks_exactly(self._container) or self._queue[-1].end >= time:
+            return
+        entries, unit = self._stream.index_entries, unit_of(self._stream)
+        found = entries.search_timestamp(math.floor(time / unit))
+        if found >= 0 and entries[found].timestamp * unit > self._queue[-1].end:
+            self._queue.clear()
+            self._shown = _shown_frames(self._container, self._stream, time)
+            self._fetch()
 
     def _on_screen(self, time: float, for_seconds: float) -> _Shown | None:
         """The frame on screen at `time`; None if the video ends less than `for_seconds` later."""

@@ -1,4 +1,4 @@
-"""Video and audio to MP4 files (H.264 and AAC, through PyAV). The only writer of media files."""
+"""Video and audio to MP4 files through PyAV, by default H.264 and AAC. The only media writer."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import fractions
 import os
 import pathlib
 import types
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import av
 import numpy as np
@@ -55,6 +55,19 @@ class H264:
     threads: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Mpeg2:
+    """How FFmpeg compresses the video as MPEG-2, which takes less time to decode than H.264.
+
+    Attributes:
+        quantizer: of all frames, 1 to 31; 1 is the best.
+        key_interval: frames from one key frame to the next; no frame refers to a later one.
+    """
+
+    quantizer: int = 2
+    key_interval: int = 12
+
+
 class MediaWriter:
     """Writes an MP4 file piece by piece: `with MediaWriter(path, …) as writer: writer.write(…)`.
 
@@ -71,8 +84,8 @@ class MediaWriter:
         sample_rate: samples per second, or None for a file without audio. A rate that AAC does not
             have is resampled to the next higher one that it has.
         channels: of the audio, 1 or 2.
-        h264: how the video is compressed.
-        audio_bit_rate: bits per second of AAC.
+        codec: how the video is compressed.
+        audio_bit_rate: bits per second of AAC; None for FLAC, which keeps the samples as they are.
 
     Raises:
         OSError: the file cannot be created.
@@ -88,8 +101,8 @@ class MediaWriter:
         frame_rate: float | fractions.Fraction = 25,
         sample_rate: int | None = None,
         channels: int = 1,
-        h264: H264 = H264(),
-        audio_bit_rate: int = 128_000,
+        codec: H264 | Mpeg2 = H264(),
+        audio_bit_rate: int | None = 128_000,
     ) -> None:
         if (width is None) != (height is None):
             raise UserError(f'{width=} and {height=} must both be set, or neither')
@@ -110,36 +123,39 @@ class MediaWriter:
             file = stack.enter_context(open(partial, 'wb'))
             self._container = av.open(file, 'w', format='mp4')
             if width is not None and height is not None:
-                self._video = self._add_video(width, height, frame_rate, h264)
+                self._video = self._add_video(width, height, frame_rate, codec)
             if sample_rate is not None:
                 self._sample_rate = sample_rate
                 self._audio = self._add_audio(sample_rate, audio_bit_rate)
             self._stack = stack.pop_all()
 
     def _add_video(
-        self, width: int, height: int, frame_rate: float | fractions.Fraction, h264: H264
+        self,
+        width: int,
+        height: int,
+        frame_rate: float | fractions.Fraction,
+        codec: H264 | Mpeg2,
     ) -> VideoStream:
         self._frame_rate = rate = fractions.Fraction(frame_rate).limit_denominator(1001)
-        # With mbtree, x264 may compress the same small frames to other bytes each time.
-        options = {'crf': str(h264.crf), 'preset': h264.preset, 'x264-params': 'mbtree=0'}
-        if h264.tune is not None:
-            options['tune'] = h264.tune
-        if h264.b_frames is not None:
-            options['bf'] = str(h264.b_frames)
-        stream = self._container.add_stream('libx264', rate=rate, options=options)
+        if isinstance(codec, Mpeg2):
+            encoder, options, threads = 'mpeg2video', _mpeg2_options(codec), 1
+        else:
+            encoder, options, threads = 'libx264', _x264_options(codec), codec.threads
+        stream = cast(VideoStream, self._container.add_stream(encoder, rate=rate, options=options))
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = 'yuv420p'
-        stream.gop_size = h264.key_interval or max(1, round(rate))
-        stream.codec_context.thread_count = h264.threads
+        stream.gop_size = codec.key_interval or max(1, round(rate))
+        stream.codec_context.thread_count = threads
         stream.colorspace, stream.color_range = Colorspace.ITU709, ColorRange.MPEG
         return stream
 
-    def _add_audio(self, sample_rate: int, bit_rate: int) -> AudioStream:
+    def _add_audio(self, sample_rate: int, bit_rate: int | None) -> AudioStream:
+        layout = 'mono' if self._channels == 1 else 'stereo'
+        if bit_rate is None:
+            return self._container.add_stream('flac', rate=sample_rate, layout=layout)
         # AAC knows only these rates; PyAV resamples what is written to the one that is opened.
         rate = next((rate for rate in _AAC_RATES if rate >= sample_rate), _AAC_RATES[-1])
-        stream = self._container.add_stream(
-            'aac', rate=rate, layout='mono' if self._channels == 1 else 'stereo'
-        )
+        stream = self._container.add_stream('aac', rate=rate, layout=layout)
         stream.bit_rate = bit_rate
         stream.options = {'aac_coder': 'fast'}  # faster than the default, and nearer to pure tones
         return stream
@@ -204,6 +220,22 @@ class MediaWriter:
                 if stream is not None:
                     self._container.mux(stream.encode(None))
             self._container.close()
+
+
+def _mpeg2_options(codec: Mpeg2) -> dict[str, str]:
+    quantizer = str(codec.quantizer)
+    # Without low_delay, decoders wait for frames that refer to later ones.
+    return {'qmin': quantizer, 'qmax': quantizer, 'bf': '0', 'flags': '+low_delay'}
+
+
+def _x264_options(codec: H264) -> dict[str, str]:
+    # With mbtree, x264 may compress the same small frames to other bytes each time.
+    options = {'crf': str(codec.crf), 'preset': codec.preset, 'x264-params': 'mbtree=0'}
+    if codec.tune is not None:
+        options['tune'] = codec.tune
+    if codec.b_frames is not None:
+        options['bf'] = str(codec.b_frames)
+    return options
 
 
 _Stream = TypeVar('_Stream', VideoStream, AudioStream)

@@ -96,6 +96,11 @@ class Experiment:
                 f'optimizer.head_first={self.optimizer.head_first} is for runs that start from a '
                 'checkpoint: set --config.init_from, or head_first to 0'
             )
+        batch_size, windows = self.training.batch_size, self.data.windows_per_read
+        if batch_size % windows:
+            raise UserError(
+                f'training.{batch_size=} must be a multiple of data.windows_per_read={windows}'
+            )
         self._check_sampling()
         if self.model.initialization == 'placed' and not self.init_from:
             check_placement(self.model, self.initialization)

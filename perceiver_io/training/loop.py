@@ -150,6 +150,9 @@ def mesh_for(experiment: Experiment) -> Mesh:
         )
         sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
         sharding.check_attention(mesh, experiment.model.attention)
+        loader.check_batch_size(
+            config.batch_size, jax.process_count(), experiment.data.windows_per_read
+        )
     return mesh
 
 
@@ -190,6 +193,7 @@ def train_batches(experiment: Experiment, clips: Source, first_step: int) -> Bat
         batch_size=config.batch_size,
         seed=config.seed,
         first_step=first_step,
+        windows_per_read=data.windows_per_read,
         augmentation=sources.augmentation(data),
         workers=data.workers,
         threads=data.threads,

@@ -328,13 +328,13 @@ def test_windows_lie_inside_the_clip():
     assert sampling.uniform_starts(5.0, spec, 1) == [2.0] == [sampling.centre_start(5.0, spec)]
     assert sampling.uniform_starts(5.0, spec, 3) == [0.0, 2.0, 4.0]
     assert sampling.uniform_starts(1.0, spec, 3) == [0.0, 0.0, 0.0]
-    starts = [sampling.random_start(np.random.default_rng(i), 5.0, spec) for i in range(500)]
+    starts = [sampling.random_starts(np.random.default_rng(i), 5.0, spec)[0] for i in range(500)]
     assert 0 <= min(starts) < 0.1 and 3.9 < max(starts) <= 4
     # Half a frame may lack, because the reader allows it.
     assert sampling.fits(0.981, spec) and sampling.centre_start(0.981, spec) == 0
     assert not sampling.fits(0.979, spec)
     with pytest.raises(ValueError, match='shorter than a window of 1.00 s'):
-        sampling.random_start(np.random.default_rng(0), 0.979, spec)
+        sampling.random_starts(np.random.default_rng(0), 0.979, spec)
 
 
 def test_real_clips(shared_clips):
@@ -356,7 +356,7 @@ def test_windows_start_with_a_frame_of_the_output():
     spec = ClipSpec(frames=16, height=8, width=8)
     for seconds in (0.64, 9.97, 10.0, 10.011):
         starts = [
-            sampling.random_start(np.random.default_rng(i), seconds, spec) for i in range(300)
+            sampling.random_starts(np.random.default_rng(i), seconds, spec)[0] for i in range(300)
         ]
         starts += sampling.uniform_starts(seconds, spec, 7)
         starts.append(sampling.centre_start(seconds, spec))

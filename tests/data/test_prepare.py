@@ -399,7 +399,11 @@ def test_prepared_with_other_settings_is_refused(tmp_path, contents):
     builder = tfds_builders.AvFolder(data_dir=tmp_path / 'data', csv='other.csv')
     with pytest.raises(ValueError, match='was prepared from the CSV labels.csv, not from'):
         builder.check_settings(tmp_path)
-    assert json.loads((folder / 'metadata.json').read_text())['settings']['min_seconds'] == 0.64
+    metadata = json.loads((folder / 'metadata.json').read_text())
+    assert metadata['settings']['min_seconds'] == 0.64
+    del metadata['settings']['decoded']  # as in datasets prepared before there was this form
+    (folder / 'metadata.json').write_text(json.dumps(metadata))
+    tfds_builders.AvFolder(data_dir=tmp_path / 'data').check_settings(tmp_path)
 
 
 def test_a_dataset_of_another_version_is_opened_and_found_prepared(tmp_path, contents):

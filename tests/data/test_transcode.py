@@ -159,8 +159,8 @@ def contents(tmp_path_factory):
     return make_contents(tmp_path_factory.mktemp('contents') / 'contents')
 
 
-@pytest.mark.parametrize('keep_original', [False, True])
-def test_every_damage_has_its_reason(tmp_path, contents, keep_original):
+@pytest.mark.parametrize('form', [{}, {'keep_original': True}, {'decoded': True}])
+def test_every_damage_has_its_reason(tmp_path, contents, form):
     found = {}
     for name, (path, _) in contents.items():
         try:
@@ -169,7 +169,7 @@ def test_every_damage_has_its_reason(tmp_path, contents, keep_original):
                     tmp_path,
                     path or tmp_path / 'absent.mp4',
                     missing_audio='skip',
-                    keep_original=keep_original,
+                    **form,
                 )[1]
                 and ''
             )

@@ -58,7 +58,7 @@ def test_little_is_held_in_memory_however_long_the_file(tmp_path):
     with open_media(path) as one, open_media(path) as other:
         picture, sound = VideoReader(one, 2.0), AudioReader(other, 2.0)
         for time in (2.0, 2.7, 3.4):
-            picture.window(time, SMALL)
+            picture.windows([time], SMALL)
             sound.window(time, SMALL)
             assert len(picture._queue) <= 2
             assert sum(len(piece.samples) for piece in sound._queue) < 36_000

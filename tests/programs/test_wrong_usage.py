@@ -85,6 +85,9 @@ WRONG = [
         2,
         'batch_size=3 must be divisible by 2',
     ),
+    ('train --config=demo --workdir=WORK --config.data.windows_per_read=0', 2, 'per_read=0'),
+    ('train --config=demo --workdir=WORK --config.data.windows_per_read=7', 2, 'per_read=7'),
+    ('eval --checkpoint=RUN --output=WORK --data.windows_per_read=0', 2, 'per_read=0'),
     # Training: data, files and folders.
     (
         'train --config=demo --workdir=WORK --config.data.source=folder --config.data.path=GONE',
@@ -181,6 +184,7 @@ WRONG = [
     ('prepare --source=FOLDER --dataset_dir=WORK --workers=-1', 2, 'workers'),
     ('prepare --source=FOLDER --dataset_dir=WORK --min_seconds=long', 2, 'long'),
     ('prepare --source=FOLDER --dataset_dir=WORK --missing_audio=hum', 2, 'hum'),
+    ('prepare --source=FOLDER --dataset_dir=WORK --decoded --keep_original', 2, 'exclude'),
     ('prepare --source=FOLDER --dataset_dir=WORK --name=av_folder', 1, 'labels.csv'),
     ('prepare --source=FOLDER --dataset_dir=WORK', 1, 'FOLDER'),
     ('prepare --source=FOLDER --dataset_dir=TEXT --name=rendered', 1, 'TEXT'),

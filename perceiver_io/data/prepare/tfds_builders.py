@@ -30,9 +30,10 @@ from perceiver_io.data.records import MissingAudio
 
 @dataclasses.dataclass(eq=False)
 class Form(tfds.core.BuilderConfig):
-    """The form in which clips are stored: transcoded, or the original files."""
+    """The form in which clips are stored: transcoded, the original files, or decoded frames."""
 
     keep_original: bool = False
+    decoded: bool = False
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -64,6 +65,11 @@ class ClipsBuilder(  # type: ignore[call-arg]
     BUILDER_CONFIGS = [
         Form(name='transcoded', description='H.264 at 25 frames/s, short side 256; AAC at 48 kHz.'),
         Form(name='original', description='The files as they are.', keep_original=True),
+        Form(
+            name='decoded',
+            description='MPEG-2 at 25 frames/s, squares of 224; FLAC at 48 kHz.',
+            decoded=True,
+        ),
     ]
     classes: tuple[str, ...] | None = None  # None for the labels of the CSV
 
@@ -80,8 +86,9 @@ class ClipsBuilder(  # type: ignore[call-arg]
         super().__init__(**kwargs)
         self._workers = (os.cpu_count() or 1) if workers is None else workers
         self._csv = csv
+        form = self.builder_config
         self._settings = transcode.Settings(
-            self.builder_config.keep_original, min_seconds, missing_audio
+            form.keep_original, form.decoded, min_seconds, missing_audio
         )
 
     def _list(self, source: pathlib.Path) -> trees.Listing:
@@ -141,6 +148,8 @@ class ClipsBuilder(  # type: ignore[call-arg]
         words = {'source': 'from', 'csv': 'from the CSV', 'settings': 'with'}
         for key, value in now.items():
             before = (self.info.metadata or {}).get(key, value)
+            if isinstance(value, dict):
+                value = {name: value[name] for name in value if name in before}
             if before != value:
                 raise UserError(
                     f'{self.data_path} was prepared {words[key]} {before}, not {words[key]} '
@@ -227,6 +236,7 @@ class ClipsBuilder(  # type: ignore[call-arg]
         self.info.metadata.update(
             counts=counts,
             settings=dataclasses.asdict(self._settings),
+            decoded_side=transcode.DECODED_SIDE if self._settings.decoded else None,
             found=listing.kind,
             notes=list(listing.notes),
             source=str(source.resolve()),

@@ -11,7 +11,7 @@ from perceiver_io.core.errors import UserError
 from perceiver_io.data.records import MissingAudio, check_missing_audio
 from perceiver_io.media import reader
 from perceiver_io.media.containers import open_media, seeks_exactly
-from perceiver_io.media.writer import H264, MediaWriter
+from perceiver_io.media.writer import H264, MediaWriter, Mpeg2
 
 FRAME_RATE = 25  # the paper's; at 48 kHz one frame is 1,920 samples
 SAMPLE_RATE = 48_000
@@ -21,6 +21,9 @@ SHORT_SIDE = 256  # pixels, for random or centre crops of 224
 # decode (no CABAC, no deblocking), and bytes do not depend on the machine.
 _H264 = H264(crf=20, preset='veryfast', tune='fastdecode', key_interval=12, b_frames=0, threads=1)
 _AUDIO_BIT_RATE = 96_000
+# Of `decoded`: docs/input_pipeline.md compares it with other codecs.
+DECODED_SIDE = 224  # pixels, the paper's
+_MPEG2 = Mpeg2(quantizer=3, key_interval=12)
 _CUT_OFF = 1.0  # seconds that may be missing at the end of a file, by its header
 
 
@@ -30,12 +33,15 @@ class Settings:
 
     Attributes:
         keep_original: whether files are stored as they are, instead of transcoded.
+        decoded: whether frames are stored cropped and resized, as a model with windows of 224 x 224
+            reads them, in a form that takes less time to read and more bytes.
         min_seconds: shorter clips are rejected. The default is a window of the paper, 16 frames
             at 25 frames/s; more would change which clips are evaluated.
         missing_audio: what happens to a clip without audio: 'silence', or 'skip' to reject it.
     """
 
     keep_original: bool = False
+    decoded: bool = False
     min_seconds: float = 0.64
     missing_audio: MissingAudio = 'silence'
 
@@ -43,6 +49,8 @@ class Settings:
         if not self.min_seconds >= 1 / FRAME_RATE:
             raise UserError(f'min_seconds={self.min_seconds} must be at least 1/{FRAME_RATE}')
         check_missing_audio(self.missing_audio)
+        if self.keep_original and self.decoded:
+            raise UserError('keep_original and decoded exclude each other: choose one of them')
 
 
 class Stored(NamedTuple):
@@ -79,6 +87,8 @@ def store(path: str | os.PathLike[str], settings: Settings, scratch: pathlib.Pat
     Unless the original is kept, this is an MP4 file with H.264 at 25 frames/s, at most 256 pixels
     along the short side, a key frame every 12 frames and no frame that refers to a later one, and
     AAC in mono at 48 kHz for the same time span. Pixels are square, and the video is upright.
+    Decoded, it is the centred square of the video, of at most 224 x 224 pixels, as MPEG-2 with a
+    key frame every 12 frames, and the samples of the audio as FLAC.
 
     Args:
         path: the file.
@@ -103,7 +113,7 @@ def store(path: str | os.PathLike[str], settings: Settings, scratch: pathlib.Pat
             for _ in reader.read_windows(path, _spec(16, 16)):
                 pass
             return Stored(path.read_bytes(), info.seconds, info.has_audio)
-        return _transcode(path, info, scratch)
+        return _transcode(path, info, settings.decoded, scratch)
     except reader.UnreadableMedia as error:
         raise Rejected('damaged', str(error)) from error
 
@@ -147,9 +157,13 @@ def _check_end(path: pathlib.Path) -> None:
                 raise Rejected('damaged', f'it is cut off at {end:.2f} s')
 
 
-def _transcode(path: pathlib.Path, info: reader.MediaInfo, scratch: pathlib.Path) -> Stored:
-    scale = min(1, SHORT_SIDE / min(info.width, info.height))
-    width, height = (max(2, 2 * round(scale * side / 2)) for side in (info.width, info.height))
+def _transcode(
+    path: pathlib.Path, info: reader.MediaInfo, decoded: bool, scratch: pathlib.Path
+) -> Stored:
+    short_side = min(info.width, info.height)
+    scale = min(1, (DECODED_SIDE if decoded else SHORT_SIDE) / short_side)
+    sides = (short_side, short_side) if decoded else (info.width, info.height)
+    width, height = (max(2, 2 * round(scale * side / 2)) for side in sides)
     target = scratch / f'{uuid.uuid4().hex}.mp4'  # unique on all machines that share the folder
     frames = 0
     with MediaWriter(
@@ -158,8 +172,8 @@ def _transcode(path: pathlib.Path, info: reader.MediaInfo, scratch: pathlib.Path
         height=height,
         frame_rate=FRAME_RATE,
         sample_rate=SAMPLE_RATE if info.has_audio else None,
-        h264=_H264,
-        audio_bit_rate=_AUDIO_BIT_RATE,
+        codec=_MPEG2 if decoded else _H264,
+        audio_bit_rate=None if decoded else _AUDIO_BIT_RATE,
     ) as writer:
         for clip, valid in reader.read_windows(path, _spec(width, height)):
             audio = clip.audio[: valid * SAMPLE_RATE // FRAME_RATE] if info.has_audio else None
