@@ -327,9 +327,8 @@ def _keys(config: Any, prefix: str = '') -> list[str]:
         if isinstance(value, ConfigDict):
             lines += _keys(value, f'{prefix}{key}.')
         else:
-            shown = '' if value is None else repr(value)
             kind = config.get_type(key).__name__
-            lines.append(f'{prefix + key:40}{kind:7}{shown}'.rstrip())
+            lines.append(f'{prefix + key:40}{kind:7}{value!r}')
     return lines
 
 
