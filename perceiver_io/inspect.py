@@ -57,12 +57,12 @@ def main(arguments: Sequence[str]) -> None:
 def define_flags() -> None:
     flags.DEFINE_string('output', None, 'Folder for what is written.', required=True)
     flags.DEFINE_string('dataset_dir', None, 'Folder that prepared datasets are in.')
-    flags.DEFINE_string('dataset', '', 'Which of them, if there are several.')
+    flags.DEFINE_string('dataset', '', 'Which of those in --dataset_dir, if several.')
     flags.DEFINE_string('path', None, 'Folder of media files.')
-    flags.DEFINE_string('csv', 'labels.csv', 'Its list of files.')
+    flags.DEFINE_string('csv', 'labels.csv', 'With --path: its list of files.')
     flags.DEFINE_string('split', 'train', 'Which split.')
     flags.DEFINE_integer('rows', 12, 'Classes on the contact sheet.', lower_bound=1)
-    flags.DEFINE_integer('columns', 8, 'Clips of each.', lower_bound=1)
+    flags.DEFINE_integer('columns', 8, 'Clips of each class on the contact sheet.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'Clips to write whole.', lower_bound=0)
 
 

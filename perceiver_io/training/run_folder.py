@@ -35,6 +35,7 @@ from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.take_over import TakeOver
 
 INIT_FROM = 'init_from.json'
+_NAMED = 5  # keys that must not change, in an error
 _MAY_CHANGE = {
     'training': (
         'steps',
@@ -75,13 +76,16 @@ def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
     changed = changes(before, experiment)
     forbidden = [key for key in changed if not _may_change(key)]
     if forbidden:
+        named = [
+            f'{key} ({changed[key][0]!r} then, {changed[key][1]!r} now)'
+            for key in forbidden[:_NAMED]
+        ]
+        if len(forbidden) > _NAMED:
+            named.append(f'{len(forbidden) - _NAMED} more keys')
         raise UserError(
-            f'{workdir} holds a run with another '
-            + ', '.join(
-                f'{key} ({changed[key][0]!r} then, {changed[key][1]!r} now)' for key in forbidden
-            )
-            + ', which cannot change while a run goes on: choose another --workdir (with '
-            '--config.init_from, it can start from this run)'
+            f'{workdir} holds a run with another {", ".join(named)}, which cannot change while a '
+            'run goes on: choose another --workdir (with --config.init_from, it can start from '
+            'this run)'
         )
     if is_first():
         for key, (then, now) in changed.items():

@@ -34,6 +34,20 @@ def test_errors_of_the_user_are_told_from_bugs():
     assert caught(lambda: side_by_side.SideBySide(spec).draw(wrong, other)) is None  # numpy's
 
 
+def test_help_names_configs_and_what_can_be_repeated(capsys, monkeypatch):
+    def shown(command):
+        monkeypatch.setattr(sys, 'argv', ['perceiver-io', command, '--help'])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0
+        return ' '.join(capsys.readouterr().out.split())
+
+    assert 'one of demo, finetune, kinetics700, kinetics700_fast, small.' in shown('train')
+    assert 'audio_max_resolution int None' in shown('train')
+    assert '--set= KEY=VALUE of the config, for all points; repeatable. --help' in shown('sweep')
+    assert 'default: )' not in shown('inspect')
+
+
 def test_output_that_nobody_reads_is_no_error():
     read, write = os.pipe()
     os.close(read)
