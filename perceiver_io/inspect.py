@@ -106,7 +106,14 @@ def inspect(
     Image.fromarray(draw_sheet(split, len(source.records), len(of_class), counts, shown)).save(
         written[1]
     )
-    progress = progress_bar(spread(source.records, videos), 'writing clips', unit='clip')
+    (folder / 'skipped.csv').unlink(missing_ok=True)  # of an earlier call
+    if source.skipped:
+        written.append(folder / 'skipped.csv')
+        names = ('file', 'reason')
+        files.write_csv(written[-1], [dict(zip(names, clip)) for clip in source.skipped])
+    progress = progress_bar(
+        spread(source.records, videos), 'writing clips', unit='clip', disable=not videos
+    )
     for number, record in enumerate(progress, 1):
         path = folder / f'{number}_{pathlib.PurePath(record.name).stem}.mp4'
         try:
@@ -166,7 +173,7 @@ def report(
     for size, low, high in zip(sizes, edges[:-1], edges[1:]):
         lines.append(_bar(f'{low:.2f} to {high:.2f}', 28, size, sizes.max()))
     if skipped:
-        lines += ['', f'{len(skipped)} clips cannot be used, the first of them:']
+        lines += ['', f'{len(skipped)} clips cannot be used (skipped.csv), the first of them:']
         lines += [f'  {name}: {reason}' for name, reason in skipped[:5]]
     return '\n'.join(lines) + '\n'
 
@@ -187,8 +194,9 @@ def draw_sheet(
     for name, some in progress_bar(shown, 'contact sheet', unit='class'):
         number = f'{counts[name]} clip{"" if counts[name] == 1 else "s"}'
         rows.append(contact_sheet.Row(name, number, [read_middle(record) for record in some]))
+    rest = f', of which {len(shown)} are shown' if len(shown) < classes else ''
     note = (
-        f'{clips} clips, {classes} classes; the middle of each clip as the model gets it, '
+        f'{clips} clips, {classes} classes{rest}; the middle of each clip as the model gets it, '
         f'and {contact_sheet.SPEC.seconds:.2f} s of its audio'
     )
     return contact_sheet.draw(f'split {split!r}', note, rows)
