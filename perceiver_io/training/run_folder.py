@@ -136,12 +136,19 @@ def start_run(workdir: str | os.PathLike, experiment: Experiment, classes: tuple
         write_text(workdir / CONFIG, experiment.to_json())
 
 
-def write_take_over(workdir: str | os.PathLike, taken: TakeOver) -> None:
-    """Writes what a run takes over, and shows it."""
+def write_take_over(workdir: str | os.PathLike, taken: TakeOver, experiment: Experiment) -> None:
+    """Writes what a run takes over, and shows it, with the steps that train only what is new."""
     if is_first():
         text = json.dumps(dataclasses.asdict(taken), indent=1) + '\n'
         write_text(pathlib.Path(workdir) / INIT_FROM, text)
         print('\n'.join(taken.lines()), file=sys.stderr)
+        head_first, steps = experiment.optimizer.head_first, experiment.training.steps
+        if head_first:
+            what = f'the first {head_first} of {steps}' if head_first < steps else f'all {steps}'
+            print(
+                f'  {what} steps train only what is new (optimizer.head_first={head_first})',
+                file=sys.stderr,
+            )
 
 
 def read_take_over(workdir: str | os.PathLike) -> TakeOver:
