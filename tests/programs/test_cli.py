@@ -63,12 +63,10 @@ def test_help_names_configs_and_what_can_be_repeated(capsys, monkeypatch):
 )
 def test_completion_in_bash(words, found):
     asked = f'COMP_WORDS=(perceiver-io {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))'
+    lines = [completion.script('bash'), asked, '_perceiver_io', 'echo ${COMPREPLY[@]}']
     shown = subprocess.run(
-        ['bash', '-c', f'{completion.script("bash")}\n{asked}; _perceiver_io; echo ${{COMPREPLY[@]}}'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )  # fmt: skip
+        ['bash', '-c', '\n'.join(lines)], capture_output=True, text=True, check=True
+    )
     assert shown.stdout.split() == [found]
 
 
