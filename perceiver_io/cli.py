@@ -226,11 +226,15 @@ def _usage_message(error: Exception) -> str:
     """The line for an error while the flags are parsed, which includes running the config file."""
     unknown = _unknown_key(error)
     if unknown:
-        text = f'the config has no key {unknown}'
+        keys = [line.split()[0] for line in _keys(_config_for_help()[0])]
+        meant = [key for key in keys if key.endswith('.' + unknown.strip("'"))]
+        text = f'the config has no key {unknown}' + (f'; did you mean {meant[0]}?' if meant else '')
     elif isinstance(error, UserError):
         text = str(error)
     else:
         text = str(error).strip()
+        if re.fullmatch(r"Unknown command line flag '\w+\.[\w.]+'", text):
+            text += '; a key of the config is set by --config.KEY=VALUE'
         missing = re.search(r'flag (--\w+).* must have a value other than None', text, re.I | re.S)
         if missing:
             text = f'{missing[1]} is missing; --help lists the flags'
@@ -291,8 +295,10 @@ def _help(description: str, names: Iterable[str]) -> str:
         flag = flags.FLAGS[name]
         if config_flags.is_config_flag(flag):
             configs[name] = flag
-        default = '' if flag.default is None or name in configs else f' (default: {flag.default})'
-        lines += _flag(as_typed(name), f'{flag.help}{default}')
+        hidden = flag.default in (None, '', []) or name in configs
+        default = '' if hidden else f' (default: {flag.default})'
+        text = re.sub(r'\.?;\s+repeat this option.*', '; repeatable.', flag.help)
+        lines += _flag(as_typed(name), f'{text}{default}')
     lines += _flag('--help', 'Shows this text.')
     for name, flag in configs.items():
         config, origin = flag.value, ''
@@ -327,9 +333,8 @@ def _keys(config: Any, prefix: str = '') -> list[str]:
         if isinstance(value, ConfigDict):
             lines += _keys(value, f'{prefix}{key}.')
         else:
-            shown = '' if value is None else repr(value)
             kind = config.get_type(key).__name__
-            lines.append(f'{prefix + key:40}{kind:7}{shown}'.rstrip())
+            lines.append(f'{prefix + key:40}{kind:7}{value!r}')
     return lines
 
 

@@ -118,7 +118,7 @@ def _lines(program: 'Compiled', bound: 'Roofline', chip: 'Chip') -> list[str]:
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file(
-        'config', None, 'Config: a path, or a name such as kinetics700.'
+        'config', None, f'Config: a path, or one of {", ".join(cli.shipped_configs())}.'
     )
     flags.DEFINE_string('topology', None, 'Chips and their grid as libtpu names them: v5e:16x16.')
     flags.DEFINE_list('programs', list(PROGRAMS), 'What to compile.')

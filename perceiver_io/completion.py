@@ -1,4 +1,4 @@
-"""Prints a script that completes commands, flags and config names in a shell.
+"""Prints a script that completes commands, flags and names of configs and sweeps in a shell.
 
 source <(perceiver-io completion bash)
 source <(perceiver-io completion zsh)
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from perceiver_io import cli
 from perceiver_io.core.errors import UsageError
+from perceiver_io.sweeps import points
 
 _SCRIPT = """\
 _perceiver_io() {{
@@ -20,7 +21,12 @@ _perceiver_io() {{
     names="{commands} --help --version"
   elif [[ $before == --config ]]; then
     names="{configs}"
+  elif [[ $COMP_CWORD == 2 && ${{COMP_WORDS[1]}} == sweep && $word != -* ]]; then
+    names="{sweeps}"
+  elif [[ $COMP_CWORD == 2 && ${{COMP_WORDS[1]}} == completion && $word != -* ]]; then
+    names="{shells}"
   elif [[ $word == -* ]]; then
+    names="--help"
     case "${{COMP_WORDS[1]}}" in
 {cases}
     esac
@@ -54,6 +60,8 @@ def script(shell: str) -> str:
     return _SHELLS[shell] + _SCRIPT.format(
         commands=' '.join(cli.COMMANDS),
         configs=' '.join(cli.shipped_configs()),
+        sweeps=' '.join(points.shipped_sweeps()),
+        shells=' '.join(_SHELLS),
         cases='\n'.join(cases),
     )
 

@@ -57,12 +57,12 @@ def main(arguments: Sequence[str]) -> None:
 def define_flags() -> None:
     flags.DEFINE_string('output', None, 'Folder for what is written.', required=True)
     flags.DEFINE_string('dataset_dir', None, 'Folder that prepared datasets are in.')
-    flags.DEFINE_string('dataset', '', 'Which of them, if there are several.')
+    flags.DEFINE_string('dataset', '', 'Which of those in --dataset_dir, if several.')
     flags.DEFINE_string('path', None, 'Folder of media files.')
-    flags.DEFINE_string('csv', 'labels.csv', 'Its list of files.')
+    flags.DEFINE_string('csv', 'labels.csv', 'With --path: its list of files.')
     flags.DEFINE_string('split', 'train', 'Which split.')
     flags.DEFINE_integer('rows', 12, 'Classes on the contact sheet.', lower_bound=1)
-    flags.DEFINE_integer('columns', 8, 'Clips of each.', lower_bound=1)
+    flags.DEFINE_integer('columns', 8, 'Clips of each class on the contact sheet.', lower_bound=1)
     flags.DEFINE_integer('videos', 4, 'Clips to write whole.', lower_bound=0)
 
 
@@ -107,7 +107,14 @@ def inspect(
     Image.fromarray(draw_sheet(split, len(source.records), len(of_class), counts, shown)).save(
         written[1]
     )
-    progress = progress_bar(spread(source.records, videos), 'writing clips', unit='clip')
+    (folder / 'skipped.csv').unlink(missing_ok=True)  # of an earlier call
+    if source.skipped:
+        written.append(folder / 'skipped.csv')
+        names = ('file', 'reason')
+        files.write_csv(written[-1], [dict(zip(names, clip)) for clip in source.skipped])
+    progress = progress_bar(
+        spread(source.records, videos), 'writing clips', unit='clip', disable=not videos
+    )
     for number, record in enumerate(progress, 1):
         path = folder / f'{number}_{pathlib.PurePath(record.name).stem}.mp4'
         try:
@@ -167,7 +174,7 @@ def report(
     for size, low, high in zip(sizes, edges[:-1], edges[1:]):
         lines.append(_bar(f'{low:.2f} to {high:.2f}', 28, size, sizes.max()))
     if skipped:
-        lines += ['', f'{len(skipped)} clips cannot be used, the first of them:']
+        lines += ['', f'{len(skipped)} clips cannot be used (skipped.csv), the first of them:']
         lines += [f'  {name}: {reason}' for name, reason in skipped[:5]]
     return '\n'.join(lines) + '\n'
 
@@ -188,8 +195,9 @@ def draw_sheet(
     for name, some in progress_bar(shown, 'contact sheet', unit='class'):
         number = f'{counts[name]} clip{"" if counts[name] == 1 else "s"}'
         rows.append(contact_sheet.Row(name, number, [read_middle(record) for record in some]))
+    rest = f', of which {len(shown)} are shown' if len(shown) < classes else ''
     note = (
-        f'{clips} clips, {classes} classes; the middle of each clip as the model gets it, '
+        f'{clips} clips, {classes} classes{rest}; the middle of each clip as the model gets it, '
         f'and {contact_sheet.SPEC.seconds:.2f} s of its audio'
     )
     return contact_sheet.draw(f'split {split!r}', note, rows)

@@ -1,7 +1,7 @@
 """Trains and evaluates every point of a sweep, and compares them.
 
     perceiver-io sweep bottleneck --output=DIR [--set=training.steps=100 ...]
-    perceiver-io sweep sweeps/table5 --output=DIR --index=$SLURM_ARRAY_TASK_ID
+    perceiver-io sweep table5 --output=DIR --index=$SLURM_ARRAY_TASK_ID
 
 A sweep is a Python file that names a config, and values of some of its keys: see
 perceiver_io/configs/sweeps and docs/sweeps.md. The points run one after the other, each in
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 def define_flags() -> None:
     flags.DEFINE_string('output', None, 'Folder for the points and the comparison.', required=True)
     flags.DEFINE_integer('index', None, 'Runs one point, counted from 0.', lower_bound=0)
-    flags.DEFINE_multi_string('set', [], 'KEY=VALUE of the config, for all points; repeatable.')
+    flags.DEFINE_multi_string('set', [], 'KEY=VALUE of the config, for all points.')
     flags.DEFINE_bool('report', True, 'Whether each point gets a report, with players and plots.')
 
 

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file(
-        'config', None, 'Config: a path, or the name of a shipped one, such as demo.'
+        'config', None, f'Config: a path, or one of {", ".join(cli.shipped_configs())}.'
     )
     flags.DEFINE_string('workdir', None, 'Folder of the run; created if it does not exist.')
     flags.DEFINE_bool('histograms', False, 'Histograms of the parameters at every evaluation.')

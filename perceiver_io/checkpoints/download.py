@@ -142,8 +142,8 @@ def from_hub(name: str, weights: Sequence[str], config: str) -> pathlib.Path:
         from huggingface_hub import errors
     except ImportError as error:
         raise UserError(
-            f'there is no file or folder {name}; to fetch it from the Hugging Face hub, pip '
-            'install huggingface_hub'
+            f'there is no file or folder {name}: check the path; or, if it is the name of a model '
+            'on the Hugging Face hub, pip install huggingface_hub'
         ) from error
 
     def fetch_file(file: str) -> pathlib.Path | None:

@@ -61,8 +61,8 @@ def as_type(value: Any, hint: Any, name: str) -> Any:
         UserError: the value is of another type, or is no member of the `Literal`.
     """
     if isinstance(hint, types.UnionType):  # only "something or None" occurs
-        if value is None:
-            return None
+        if value is None or (isinstance(value, tuple) and value == (None,)):
+            return None  # ml_collections reads --config.KEY=None of a tuple as (None,)
         hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
     shown = f'{name}={reprlib.repr(value)}'
     origin = typing.get_origin(hint) or hint

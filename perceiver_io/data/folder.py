@@ -103,7 +103,10 @@ def open_folder(
     records = tuple(each for each in found if isinstance(each, Record))
     skipped = tuple((row.name, each) for row, each in zip(rows, found) if isinstance(each, str))
     if not records:
-        raise none_usable(f'the split {split!r} of {table}', skipped)
+        where = f'the split {split!r} of {table}'
+        if 'split' not in files.read_csv(table)[0]:
+            where += ' (it has no column split: about a tenth of the files is in val)'
+        raise none_usable(where, skipped)
     return Source(records, classes, skipped)
 
 

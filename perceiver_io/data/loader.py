@@ -12,6 +12,7 @@ import collections
 import contextlib
 import functools
 import gc
+import signal
 import weakref
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -231,11 +232,18 @@ def _batches(
     if workers:
         if not flags.FLAGS.is_parsed():  # Grain passes some of its flags to the workers
             flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(workers, ahead))
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(workers, ahead), worker_init_fn=_leave_ctrl_c
+        )
     # Batched last, so that all threads and workers share the work on each batch.
     batches = _iterate(dataset.batch(size, batch_fn=list), windows)
     _running.add(batches)
     return batches
+
+
+def _leave_ctrl_c(worker: int, workers: int) -> None:
+    """In a worker: a terminal sends Ctrl-C to it too, but the main process ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _iterate(dataset: grain.IterDataset, windows: int) -> Batches:

@@ -5,7 +5,11 @@ process a while later.
 """
 
 import contextlib
+import os
+import select
 import signal
+import sys
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 from typing import TypeVar
@@ -16,6 +20,7 @@ from jax.experimental import multihost_utils
 Item = TypeVar('Item')
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_PATIENCE = 1.0  # seconds after a signal, before a line says that it has come
 
 
 class Stopped(Exception):
@@ -34,7 +39,9 @@ class StopSignals:
     """Turns signals into `Stopped`, raised only at points where that does no harm.
 
     A context manager: the handlers that were there come back at the end. Without entering it,
-    nothing ever stops. A second Ctrl-C is an ordinary KeyboardInterrupt.
+    nothing ever stops. A second Ctrl-C is an ordinary KeyboardInterrupt. Python calls the handlers
+    only when a step or a compilation that is running has ended; a line on stderr says so if that
+    takes more than a second.
 
     With several processes, every one of them must call `check` equally often: the first at which
     all know of the signal is the one where all stop. JAX passes SIGTERM on among them; the
@@ -53,9 +60,15 @@ class StopSignals:
             if several and number == signal.SIGTERM:
                 continue  # the handler of jax.distributed must stay
             self._before[number] = signal.signal(number, self._receive)
+        read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        threading.Thread(target=_confirm, args=(read,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        os.close(self._write)
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -103,3 +116,20 @@ class StopSignals:
                 except StopIteration:
                     return
             yield item
+
+
+def _confirm(read: int) -> None:
+    """Says that the first of `SIGNALS` has come, unless the program ends soon after it.
+
+    Args:
+        read: the end of a pipe from which the numbers of signals come. It is closed at the end.
+    """
+    said = False
+    while number := os.read(read, 1):  # to its end: signals go on writing into it
+        if number[0] in SIGNALS and not said:
+            said = True
+            ready, _, _ = select.select([read], [], [], _PATIENCE)
+            if not ready or os.read(read, 1):
+                name = signal.Signals(number[0]).name
+                print(f'{name}: the run stops when its present step has ended', file=sys.stderr)
+    os.close(read)

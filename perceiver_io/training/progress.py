@@ -18,6 +18,11 @@ from perceiver_io.training.experiment import TrainingConfig
 
 _BOTTLENECK = 0.1  # of the time, waiting for data, is worth a word
 _PATIENCE = 10.0  # seconds of training before that word
+# Without a bar, whose place the numbers need; `bar:0` has tqdm cut the line at a terminal's edge.
+_FORMAT = (
+    '{desc}: {percentage:3.0f}%{bar:0} {n_fmt}/{total_fmt} '
+    '[{elapsed}<{remaining}, {rate_fmt}{postfix}]'
+)
 
 
 class Pending(NamedTuple):
@@ -81,12 +86,14 @@ class TrainingLog:
         self._starved = 0.0  # seconds that the device waited for data since the last line
         self._sums = np.zeros(2)  # of such seconds, and of all seconds, since the start
         self._said_bottleneck = False
+        self._timed = False  # whether the bar counts the time of steps alone
         self._bar = progress_bar(
             description='training',
             total=config.steps,
             initial=first_step,
             unit='step',
             smoothing=0.05,
+            bar_format=_FORMAT,
             disable=not is_first(),
         )
 
@@ -148,13 +155,23 @@ class TrainingLog:
             else {}
         )
         self._bar.set_postfix_str(_line(metrics | speed), refresh=False)
-        self._bar.update(step - self._bar.n)
+        self._advance(step)
         if step % self._log_every == 0 or step == self._steps:
             rate = {'learning_rate': float(self._schedule(step - 1))}
             self._writer.scalars(step, metrics | rate | speed, 'train')
             self._sums += self._starved, seconds
             self._since, self._starved = (ended, step), 0.0
             self._say_bottleneck()
+
+    def _advance(self, step: int) -> None:
+        if self._timed or self._bar.disable:
+            self._bar.update(step - self._bar.n)
+            return
+        # The first step took a compilation too: speed and time left are of the steps after it.
+        self._timed = True
+        self._bar.unpause()
+        self._bar.n = self._bar.last_print_n = self._bar.initial = step
+        self._bar.refresh()
 
     def _bad_step(self, entry: Pending, metrics: Mapping[str, float]) -> None:
         self._bad_steps += 1
@@ -195,13 +212,12 @@ def check_finite(step: int, metrics: Mapping[str, float], times: str = '') -> No
 
 def _line(metrics: Mapping[str, float]) -> str:
     """The few numbers that fit on the live line."""
-    short = {
-        'loss/video': 'video {:.4f}',
-        'loss/audio': 'audio {:.4f}',
-        'loss/label': 'label {:.3f}',
-        'video_psnr': 'video {:.1f} dB',
-        'audio_psnr': 'audio {:.1f} dB',
-        'examples_per_second': '{:.3g} examples/s',
-        'data_wait': '{:.0%} waiting for data',
-    }
-    return ', '.join(text.format(metrics[name]) for name, text in short.items() if name in metrics)
+    line = []
+    for name, places in (('video', '.4f'), ('audio', '.4f'), ('label', '.3f')):
+        if f'loss/{name}' in metrics:
+            psnr = f' {metrics[f"{name}_psnr"]:.1f} dB' if f'{name}_psnr' in metrics else ''
+            line.append(f'{name} {metrics[f"loss/{name}"]:{places}}{psnr}')
+    if 'data_wait' in metrics:
+        line.append(f'{metrics["data_wait"]:.0%} waiting for data')
+        line.append(f'{metrics["examples_per_second"]:.3g} examples/s')
+    return ', '.join(line)

@@ -35,6 +35,7 @@ from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.take_over import TakeOver
 
 INIT_FROM = 'init_from.json'
+_NAMED = 5  # keys that must not change, in an error
 _MAY_CHANGE = {
     'training': (
         'steps',
@@ -75,13 +76,16 @@ def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
     changed = changes(before, experiment)
     forbidden = [key for key in changed if not _may_change(key)]
     if forbidden:
+        named = [
+            f'{key} ({changed[key][0]!r} then, {changed[key][1]!r} now)'
+            for key in forbidden[:_NAMED]
+        ]
+        if len(forbidden) > _NAMED:
+            named.append(f'{len(forbidden) - _NAMED} more keys')
         raise UserError(
-            f'{workdir} holds a run with another '
-            + ', '.join(
-                f'{key} ({changed[key][0]!r} then, {changed[key][1]!r} now)' for key in forbidden
-            )
-            + ', which cannot change while a run goes on: choose another --workdir (with '
-            '--config.init_from, it can start from this run)'
+            f'{workdir} holds a run with another {", ".join(named)}, which cannot change while a '
+            'run goes on: choose another --workdir (with --config.init_from, it can start from '
+            'this run)'
         )
     if is_first():
         for key, (then, now) in changed.items():
@@ -132,12 +136,19 @@ def start_run(workdir: str | os.PathLike, experiment: Experiment, classes: tuple
         write_text(workdir / CONFIG, experiment.to_json())
 
 
-def write_take_over(workdir: str | os.PathLike, taken: TakeOver) -> None:
-    """Writes what a run takes over, and shows it."""
+def write_take_over(workdir: str | os.PathLike, taken: TakeOver, experiment: Experiment) -> None:
+    """Writes what a run takes over, and shows it, with the steps that train only what is new."""
     if is_first():
         text = json.dumps(dataclasses.asdict(taken), indent=1) + '\n'
         write_text(pathlib.Path(workdir) / INIT_FROM, text)
         print('\n'.join(taken.lines()), file=sys.stderr)
+        head_first, steps = experiment.optimizer.head_first, experiment.training.steps
+        if head_first:
+            what = f'the first {head_first} of {steps}' if head_first < steps else f'all {steps}'
+            print(
+                f'  {what} steps train only what is new (optimizer.head_first={head_first})',
+                file=sys.stderr,
+            )
 
 
 def read_take_over(workdir: str | os.PathLike) -> TakeOver:

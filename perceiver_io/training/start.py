@@ -144,7 +144,7 @@ def begin(start: Start, workdir: str | os.PathLike, classes: tuple[str, ...]) ->
     if start.source is not None:
         taken = TakeOver.plan(start.experiment, start.source, classes)
         run_folder.start_run(workdir, start.experiment, classes)
-        run_folder.write_take_over(workdir, taken)
+        run_folder.write_take_over(workdir, taken, start.experiment)
         return taken
     run_folder.start_run(workdir, start.experiment, classes)
     return run_folder.read_take_over(workdir) if start.experiment.init_from else TakeOver()

@@ -147,8 +147,9 @@ def test_missing_audio(open_csv):
         ),
         (
             'file,label,split\nm1,x,train\nm2,x,train\nm3,x,train\nm4,x,train\n',
-            r'4 skipped \(m1: .*; m2: .*; m3: .*; \.\.\.\)',
+            r'some.csv: 4 skipped \(m1: .*; m2: .*; m3: .*; \.\.\.\)',
         ),
+        ('file,label\nm1,x\nm2,x\n', 'no column split: about a tenth of the files is in val'),
     ],
 )
 def test_errors_in_the_csv(open_csv, text, message):

@@ -1,10 +1,13 @@
+import contextlib
 import dataclasses
 import gc
 import itertools
+import multiprocessing
 import os
 import pathlib
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -110,6 +113,20 @@ def test_batches_do_not_depend_on_threads_and_workers(source):
     assert_same(plain, examples(train(source, 4, threads=3)))
     assert_same(plain, examples(train(source, 4, workers=1, threads=1)))
     assert_same(plain, examples(train(source, 4, workers=2, threads=2)))
+
+
+def test_workers_leave_ctrl_c_to_the_main_process(source, capfd):
+    with contextlib.closing(
+        loader.train_batches(source, SPEC, batch_size=4, seed=0, workers=1)
+    ) as batches:
+        next(batches)
+        workers = multiprocessing.active_children()
+        assert workers
+        for worker in workers:  # as a terminal does
+            os.kill(worker.pid, signal.SIGINT)
+        for _ in range(20):
+            next(batches)
+    assert 'KeyboardInterrupt' not in capfd.readouterr().err
 
 
 def test_evaluation_does_not_depend_on_workers(source):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import perceiver_io
+from perceiver_io.core.errors import UserError
 from perceiver_io.models.config import ModalitiesConfig
 from perceiver_io.network.config import ComputeConfig, NetworkConfig
 
@@ -60,6 +61,13 @@ def test_values_of_near_types_are_converted():
     assert config == perceiver_io.AutoencoderConfig(modalities=('video',), latents=8)
     assert hash(config) == hash(perceiver_io.AutoencoderConfig(modalities=('video',), latents=8))
     assert type(config.latents) is int and type(config.dropout) is float
+
+
+def test_none_as_the_command_line_reads_it_for_a_tuple():
+    config = perceiver_io.AutoencoderConfig(video_max_resolution=(None,))
+    assert config.video_max_resolution is None
+    with pytest.raises(UserError, match='video_patch'):  # which is never None
+        perceiver_io.AutoencoderConfig(video_patch=(None,))
 
 
 def test_decode_memory_by_platform():

@@ -5,10 +5,12 @@ import json
 import pytest
 from helpers.runs import python
 from helpers.tiny import TINY_DEMO
+from jax.experimental import topologies
 
+from perceiver_io.core.errors import UserError
 from perceiver_io.distributed.chips import CHIPS
 from perceiver_io.distributed.hlo import Collective
-from perceiver_io.training.compilation import Compiled, roofline
+from perceiver_io.training.compilation import Compiled, roofline, topology_devices
 
 PROGRAM = Compiled(
     name='train',
@@ -38,6 +40,15 @@ def test_the_bound_is_the_slower_of_arithmetic_and_memory_and_what_is_sent():
 def test_the_largest_batch_fills_what_the_arguments_leave():
     # 0.95 x 16 GB less 1 GB, at 2 GB for 16 examples, in multiples of 4 chips.
     assert PROGRAM.largest_batch(CHIPS['v5e']) == 112
+
+
+def test_a_compilation_beside_another_one_is_explained(monkeypatch):
+    def taken(**_):
+        raise RuntimeError('ABORTED: Internal error when accessing libtpu multi-process lockfile.')
+
+    monkeypatch.setattr(topologies, 'get_topology_desc', taken)
+    with pytest.raises(UserError, match='another process uses libtpu'):
+        topology_devices('v5e:2x2')
 
 
 @pytest.mark.slow

@@ -64,6 +64,8 @@ def test_the_program(files, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row['class'] for row in rows] == sorted(rendered.CLASSES)
     assert {row['clips'] for row in rows} == {'2'}
+    with open(tmp_path / 'out' / 'skipped.csv', newline='') as file:
+        assert [row['file'] for row in csv.DictReader(file)] == ['bad.mp4']
     with Image.open(tmp_path / 'out' / 'contact_sheet.png') as sheet:
         width, height = sheet.size
     assert width >= 1100 and 2 * contact_sheet.STILL < height < 4 * contact_sheet.STILL
@@ -98,6 +100,12 @@ def test_wrong_flags_are_explained(tmp_path):
         flags.FLAGS(['inspect', '--dataset_dir=a', '--path=b', f'--output={tmp_path}'])
         with pytest.raises(ValueError, match='--dataset_dir and --path exclude each other'):
             inspect.main([])
+
+
+@pytest.mark.parametrize('classes, said', [(1, '3 clips, 1 classes;'), (2, 'of which 1 are shown')])
+def test_the_sheet_says_how_many_classes_it_shows(monkeypatch, classes, said):
+    monkeypatch.setattr(contact_sheet, 'draw', lambda title, note, rows: note)
+    assert said in inspect.draw_sheet('train', 3, classes, {'p': 3}, [('p', [])])
 
 
 def test_the_report():

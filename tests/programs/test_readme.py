@@ -11,9 +11,10 @@ import pytest
 from helpers.tiny import TINY_DEMO
 
 import perceiver_io
-from perceiver_io import cli
+from perceiver_io import cli, sweep
 from perceiver_io.configs import kinetics700
 from perceiver_io.metrics import baselines, registry
+from perceiver_io.sweeps import points
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / 'README.md').read_text()
@@ -115,6 +116,21 @@ def test_config_keys_of_pages_exist(page):
     named += re.findall(r'`(data|sampling|loss|optimizer|training|mesh)\.(\w+)`', text)
     for group, key in named:
         assert key in keys[group], f'{group}.{key}'
+
+
+def test_every_page_is_in_the_table_of_the_first():
+    index = (ROOT / 'docs/index.md').read_text()
+    missing = [page.name for page in (ROOT / 'docs').glob('*.md') if f']({page.name})' not in index]
+    assert missing == ['index.md']
+
+
+def test_the_sweep_of_its_page_can_be_trained():
+    page = (ROOT / 'docs/sweeps.md').read_text()
+    values: dict = {}
+    exec(re.search(r'^```python\n(.*?)^```', page, re.M | re.S)[1], values)
+    made = points.make_sweep('mine', values['get_sweep'](), {})
+    assert len(made.points) == 5
+    assert len(sweep.complete_configs(made)) == 5
 
 
 def test_every_hyperparameter_of_the_paper_is_documented_with_its_source():

@@ -51,6 +51,8 @@ WRONG = [
     ('train --config=demo extra --workdir=WORK', 2, 'extra'),
     ('train --config=demo --workdir=WORK --config.model.latens=3', 2, 'latents'),
     ('train --config=demo --workdir=WORK --config.modell.latents=3', 2, "has no key 'modell'"),
+    ('train --config=demo --workdir=WORK --config.steps=9', 2, 'did you mean training.steps?'),
+    ('train --config=demo --workdir=WORK --training.steps=9', 2, 'set by --config.KEY=VALUE'),
     ('train --config=demo --workdir=WORK --config.model.latents=many', 2, 'many'),
     ('train --config=demo --workdir=WORK --config.model.latents=1.5', 2, '1.5'),
     ('train --config=demo --workdir=WORK --config.model.remat=perhaps', 2, 'perhaps'),

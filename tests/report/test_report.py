@@ -130,7 +130,7 @@ def test_training_curves_leave_out_what_is_damaged(tmp_path):
 def test_charts_lie_inside_their_picture():
     found = chart('t', 'x', 'y', [Series('a', [(1, -5.0), (100, 7.0)])], log_x=True)
     [series] = found.series
-    assert all(56 <= x <= 628 and 12 <= y <= 280 for x, y in series.points)
+    assert all(68 <= x <= 628 and 12 <= y <= 280 for x, y in series.points)
     assert [tick.text for tick in found.x_ticks] == ['1', '2', '5', '10', '20', '50', '100']
     assert chart('t', 'x', 'y', [Series('a', [])]) is None
 

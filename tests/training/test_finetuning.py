@@ -374,6 +374,19 @@ def test_it_goes_on_without_its_source_bit_for_bit(finetuned, seen, folder, work
     chex.assert_trees_all_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    'head_first, said',
+    [(0, ''), (3, '  the first 3 of 9 steps train only'), (9, '  all 9 steps train only')],
+)
+def test_steps_that_train_only_what_is_new_are_named(tmp_path, capsys, head_first, said):
+    experiment = Experiment.from_dict(
+        {'init_from': 'x', 'training': {'steps': 9}, 'optimizer': {'head_first': head_first}}
+    )
+    run_folder.write_take_over(tmp_path, TakeOver('x', 3, 5, {'a/w': 'new'}), experiment)
+    shown = capsys.readouterr().err
+    assert ('train only' in shown) == bool(said) and said in shown
+
+
 @pytest.mark.parametrize('text', ['{"source": 3', '[]', '{"no": 1}'])
 def test_a_damaged_account_of_the_start_is_reported(tmp_path, text):
     (tmp_path / run_folder.INIT_FROM).write_text(text)

@@ -1,8 +1,10 @@
 """The training line: how much of the time the device waits for data. Time is simulated."""
 
 import threading
+import time
 
 import pytest
+import tqdm
 
 from perceiver_io.training import progress
 from perceiver_io.training.experiment import TrainingConfig
@@ -103,6 +105,36 @@ def test_the_bottleneck_is_named_once_with_the_way_out(run, monkeypatch):
     assert 'raise --config.data.workers' in shown and 'perceiver-io prepare' in shown
     _, shown = run(STEP / 3)
     assert 'bottleneck' not in shown
+
+
+def test_the_first_step_with_its_compilation_is_no_measure_of_the_time_left(monkeypatch):
+    monkeypatch.setattr(progress.jax, 'device_get', lambda metrics: metrics)
+    log = TrainingLog(Writer(), TrainingConfig(steps=100), 40, lambda step: 1.0)
+    time.sleep(1.5)
+    for step in range(41, 53):
+        log.add(step, {'loss': 1.0})
+        time.sleep(0.02)
+    shown = log._bar.format_dict
+    log.close()
+    assert shown['n'] == 51
+    assert shown['elapsed'] < 0.8  # of twelve steps
+    assert (shown['n'] - shown['initial']) / shown['elapsed'] > 12
+
+
+def test_the_numbers_fit_into_a_terminal_of_140_columns():
+    metrics = {'loss/video': 0.0574, 'loss/audio': 0.082, 'loss/label': 1.224, 'data_wait': 0.01}
+    metrics |= {'video_psnr': 19.54, 'audio_psnr': 19.6, 'examples_per_second': 21.34}
+    line = progress._line(metrics)
+    assert line == (
+        'video 0.0574 19.5 dB, audio 0.0820 19.6 dB, label 1.224, 1% waiting for data, '
+        '21.3 examples/s'
+    )
+    shown = tqdm.tqdm.format_meter(
+        136, 50_000, 1e5, ncols=140, prefix='training', unit='step', postfix=line,
+        bar_format=progress._FORMAT,
+    )  # fmt: skip
+    assert shown.startswith('training:   0% 136/50000 [')
+    assert '1% waiting for data' in shown and len(shown) <= 140
 
 
 def test_bad_steps_are_counted_and_stop_the_run_when_in_a_row(monkeypatch, capsys):
