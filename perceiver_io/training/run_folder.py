@@ -35,7 +35,6 @@ from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.take_over import TakeOver
 
 INIT_FROM = 'init_from.json'
-_NAMED = 5  # keys that must not change, in an error
 _MAY_CHANGE = {
     'training': (
         'steps',
@@ -76,12 +75,7 @@ def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
     changed = changes(before, experiment)
     forbidden = [key for key in changed if not _may_change(key)]
     if forbidden:
-        named = [
-            f'{key} ({changed[key][0]!r} then, {changed[key][1]!r} now)'
-            for key in forbidden[:_NAMED]
-        ]
-        if len(forbidden) > _NAMED:
-            named.append(f'{len(forbidden) - _NAMED} more keys')
+        named = [f'{key} ({changed[key][0]!r} then, {changed[key][1]!r} now)' for key in forbidden]
         raise UserError(
             f'{workdir} holds a run with another {", ".join(named)}, which cannot change while a '
             'run goes on: choose another --workdir (with --config.init_from, it can start from '
