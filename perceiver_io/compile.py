@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from perceiver_io.distributed.chips import Chip
     from perceiver_io.training.compilation import Compiled, Roofline
 
-# The host is used as a CPU, and libtpu asks no metadata server which TPU it is.
+# The host is used as a CPU, libtpu asks no metadata server which TPU it is, and several of these
+# programs can run at a time.
 _ENVIRONMENT = {
     'JAX_PLATFORMS': 'cpu',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'TPU_SKIP_MDS_QUERY': '1',
     'TPU_WORKER_HOSTNAMES': 'localhost',
 }
