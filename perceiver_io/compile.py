@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     print(_ASSUMPTIONS)
     if values.json:
         with open(values.json, 'w') as file:
-            json.dump({'topology': values.topology, 'programs': found}, file, indent=2)
+            content = {'topology': values.topology, 'dtype': experiment.model.dtype}
+            json.dump(content | {'programs': found}, file, indent=2)
     return os.EX_OK
 
 

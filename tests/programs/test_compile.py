@@ -9,6 +9,7 @@ from helpers.tiny import TINY_DEMO
 from perceiver_io.distributed.chips import CHIPS
 from perceiver_io.distributed.hlo import Collective
 from perceiver_io.training.compilation import Compiled, roofline
+from perceiver_io.training.weak_scaling import weak_scaling
 
 PROGRAM = Compiled(
     name='train',
@@ -38,6 +39,17 @@ def test_the_bound_is_the_slower_of_arithmetic_and_memory_and_what_is_sent():
 def test_the_largest_batch_fills_what_the_arguments_leave():
     # 0.95 x 16 GB less 1 GB, at 2 GB for 16 examples, in multiples of 4 chips.
     assert PROGRAM.largest_batch(CHIPS['v5e']) == 112
+
+
+def test_weak_scaling_adds_communication_and_keeps_the_examples_of_a_chip():
+    """One second of arithmetic; 5 GB sent by each chip of a large ring, 25 ms."""
+    alone, eight, many = weak_scaling(PROGRAM, CHIPS['v5e'], 'bfloat16', [1, 8, 256])
+    assert (alone.chips, alone.examples, alone.seconds, alone.efficiency) == (1, 4, 1.0, 1.0)
+    assert (eight.examples, many.examples) == (32, 1024)
+    assert eight.seconds == pytest.approx(1 + 0.025 * 7 / 8)
+    assert many.seconds == pytest.approx(1 + 0.025 * 255 / 256)
+    assert many.efficiency == pytest.approx(1 / many.seconds)
+    assert many.rate == pytest.approx(1024 / many.seconds)
 
 
 @pytest.mark.slow
