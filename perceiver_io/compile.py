@@ -78,8 +78,8 @@ def main(arguments: Sequence[str]) -> int:
 _ASSUMPTIONS = """
 Assumptions: published peaks of the chip; arithmetic counts matrix products alone, and a float32
 product as six passes of bfloat16; memory traffic charges every instruction its operands in whole,
-so that it is an upper bound; communication does not overlap. The largest batch supposes that
-intermediate values grow in proportion to the batch. No speed was measured."""
+but for slices, so that it is an upper bound; communication does not overlap. The largest batch
+supposes that intermediate values grow in proportion to the batch. No speed was measured."""
 
 
 def _lines(program: 'Compiled', bound: 'Roofline', chip: 'Chip') -> list[str]:
