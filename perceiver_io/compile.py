@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from perceiver_io.distributed.chips import Chip
     from perceiver_io.training.compilation import Compiled, Roofline
 
-# The host is used as a CPU, and libtpu asks no metadata server which TPU it is.
+# The host is used as a CPU, libtpu asks no metadata server which TPU it is, and several of these
+# programs can run at a time.
 _ENVIRONMENT = {
     'JAX_PLATFORMS': 'cpu',
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'TPU_SKIP_MDS_QUERY': '1',
     'TPU_WORKER_HOSTNAMES': 'localhost',
 }
@@ -68,15 +70,16 @@ def main(arguments: Sequence[str]) -> int:
     print(_ASSUMPTIONS)
     if values.json:
         with open(values.json, 'w') as file:
-            json.dump({'topology': values.topology, 'programs': found}, file, indent=2)
+            content = {'topology': values.topology, 'dtype': experiment.model.dtype}
+            json.dump(content | {'programs': found}, file, indent=2)
     return os.EX_OK
 
 
 _ASSUMPTIONS = """
 Assumptions: published peaks of the chip; arithmetic counts matrix products alone, and a float32
 product as six passes of bfloat16; memory traffic charges every instruction its operands in whole,
-so that it is an upper bound; communication does not overlap. The largest batch supposes that
-intermediate values grow in proportion to the batch. No speed was measured."""
+but for slices, so that it is an upper bound; communication does not overlap. The largest batch
+supposes that intermediate values grow in proportion to the batch. No speed was measured."""
 
 
 def _lines(program: 'Compiled', bound: 'Roofline', chip: 'Chip') -> list[str]:

@@ -15,6 +15,7 @@ from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
+from perceiver_io.distributed import compilation_cache
 from perceiver_io.inference import encode_files as inference
 from perceiver_io.inference.trained import Trained
 
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str]) -> None:
             'perceiver-io decode latents.safetensors --checkpoint=DIR --output=OUT'
         )
     values = flags.FLAGS
+    compilation_cache.use_from_flag()
     decode_file(arguments[1], values.checkpoint, values.output, batch_size=values.batch_size)
 
 
@@ -33,6 +35,7 @@ def define_flags() -> None:
     flags.DEFINE_string('checkpoint', None, loading.CHECKPOINT_HELP, required=True)
     flags.DEFINE_string('output', None, 'Folder for the videos.', required=True)
     flags.DEFINE_integer('batch_size', 4, 'Windows decoded at a time.', lower_bound=1)
+    compilation_cache.define_flags()
 
 
 def decode_file(

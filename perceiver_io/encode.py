@@ -17,12 +17,14 @@ from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
+from perceiver_io.distributed import compilation_cache
 from perceiver_io.inference import encode_files as inference
 from perceiver_io.inference.trained import Trained
 
 
 def main(arguments: Sequence[str]) -> int:
     values = flags.FLAGS
+    compilation_cache.use_from_flag()
     failed = encode_files(
         arguments[1:], values.checkpoint, values.output, batch_size=values.batch_size
     )
@@ -35,6 +37,7 @@ def define_flags() -> None:
         'output', None, 'The file for the latents, .safetensors or .npz.', required=True
     )
     flags.DEFINE_integer('batch_size', 4, 'Windows encoded at a time.', lower_bound=1)
+    compilation_cache.define_flags()
 
 
 def encode_files(

@@ -31,7 +31,7 @@ from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
-from perceiver_io.distributed import sharding
+from perceiver_io.distributed import compilation_cache, sharding
 from perceiver_io.distributed.peers import watched_peers
 from perceiver_io.distributed.processes import is_first
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
@@ -56,6 +56,7 @@ VIDEO_SECONDS = 10  # of the side-by-side videos, at most
 def main(arguments: Sequence[str]) -> None:
     cli.no_arguments(arguments)
     values = flags.FLAGS
+    compilation_cache.use_from_flag()
     initialize_from_flags()
     with watched_peers(values.peer_timeout):
         evaluate_checkpoints(
@@ -94,6 +95,7 @@ def define_flags() -> None:
         'data', config_dict.create(**keys), "Overrides keys of the run's `data`."
     )
     define_distributed_flags()
+    compilation_cache.define_flags()
 
 
 class View(NamedTuple):

@@ -19,12 +19,14 @@ from perceiver_io import cli
 from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError, as_usage
+from perceiver_io.distributed import compilation_cache
 from perceiver_io.inference import reconstruct_files as inference
 from perceiver_io.inference.trained import Trained
 
 
 def main(arguments: Sequence[str]) -> int:
     values = flags.FLAGS
+    compilation_cache.use_from_flag()
     rows = reconstruct_files(
         arguments[1:],
         values.checkpoint,
@@ -42,6 +44,7 @@ def define_flags() -> None:
     flags.DEFINE_integer('batch_size', 4, 'Windows decoded at a time.', lower_bound=1)
     flags.DEFINE_enum('hide', None, ['video', 'audio'], 'Hidden from the model, and decoded.')
     flags.DEFINE_integer('latents', 0, 'Keeps the first latents only; 0: all.', lower_bound=0)
+    compilation_cache.define_flags()
 
 
 def reconstruct_files(

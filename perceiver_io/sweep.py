@@ -24,6 +24,7 @@ from perceiver_io import cli
 from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
 from perceiver_io.core.progress import progress_bar
+from perceiver_io.distributed import compilation_cache
 from perceiver_io.report import sweep_page
 from perceiver_io.report.curves import read_metrics
 from perceiver_io.sweeps import points, programs
@@ -33,6 +34,7 @@ from perceiver_io.training import start
 
 def main(arguments: Sequence[str]) -> int:
     values = flags.FLAGS
+    compilation_cache.use_from_flag()
     if len(arguments) != 2:
         raise UsageError(
             'name one sweep, as in perceiver-io sweep bottleneck --output=DIR; included are '
@@ -64,6 +66,7 @@ def define_flags() -> None:
     flags.DEFINE_integer('index', None, 'Runs one point, counted from 0.', lower_bound=0)
     flags.DEFINE_multi_string('set', [], 'KEY=VALUE of the config, for all points.')
     flags.DEFINE_bool('report', True, 'Whether each point gets a report, with players and plots.')
+    compilation_cache.define_flags()
 
 
 def parse_values(given: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ml_collections import config_flags
 
 from perceiver_io import cli
 from perceiver_io.core.errors import UsageError
+from perceiver_io.distributed import compilation_cache
 from perceiver_io.distributed.peers import watched_peers
 from perceiver_io.distributed.preemption import Stopped, StopSignals
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError('both --config=demo, or another config, and --workdir=DIR are needed')
     if values.wandb:
         wandb_sink.installed()  # before the folder of the run is made
+    compilation_cache.use_from_flag()
     initialize_from_flags()
     try:
         with watched_peers(values.peer_timeout), run_lock(values.workdir), StopSignals() as stop:
@@ -78,6 +80,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool('watchdog_exit', False, 'With --watchdog: then ends the process, status 1.')
     define_distributed_flags()
+    compilation_cache.define_flags()
 
 
 if __name__ == '__main__':

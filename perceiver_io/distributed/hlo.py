@@ -4,8 +4,9 @@
 as traffic of its memory. Here the body of a loop counts as often as it runs, and arrays that the
 layout places on the chip (memory space `S(1)` and above) do not count.
 
-The traffic is an upper bound: every instruction is charged its operands and results in whole, also
-where a fusion reads a slice of an operand.
+The traffic is an upper bound: every instruction is charged its operands and results in whole,
+unless it reads no more than slices of an operand, or writes a slice in place. That holds inside of
+fusions too: the body of a loop often takes its part of an array in one.
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ _HEADER = re.compile(r'^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$')
 _NAME = re.compile(r'^\s+(?:ROOT )?%?([\w.\-]+) = ')
 _OPCODE = re.compile(r'\s*([a-z][\w\-]*)\(')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_SLICES = ('slice', 'dynamic-slice', 'gather')
 _COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 
 # Instructions that move nothing themselves.
@@ -77,6 +79,7 @@ class _Instruction:
     opcode: str
     operands: tuple[str, ...]
     attributes: str
+    is_root: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,9 @@ class _Array:
     dtype: str
     bytes: int
     in_memory: bool
+
+
+_Computations = dict[str, list[_Instruction]]
 
 
 def read_program(text: str) -> Program:
@@ -117,7 +123,7 @@ def read_program(text: str) -> Program:
                         found = _collective(inner, times)
                         if found:
                             collectives.append(found)
-                total += times * _traffic(instruction, shapes)
+                total += times * _traffic(instruction, shapes, computations)
         return total
 
     return Program(walk(entry, 1), tuple(collectives))
@@ -135,21 +141,85 @@ def _collective(instruction: _Instruction, times: int) -> Collective | None:
     return Collective(kind, largest.dtype, size, times)
 
 
-def _traffic(instruction: _Instruction, shapes: dict[str, str]) -> int:
+def _traffic(instruction: _Instruction, shapes: dict[str, str], computations: _Computations) -> int:
     """Bytes of HBM that one run of an instruction reads and writes."""
     written = _in_memory(instruction.shape)
+    if instruction.opcode == 'slice-start':  # its result names the whole operand
+        whole, part, *_ = _arrays(instruction.shape)
+        return part.bytes * (whole.in_memory + part.in_memory)
     if instruction.opcode.endswith('-start'):  # its result names what is read and what is written
         return written
+    if instruction.opcode == 'fusion':
+        return _traffic_of_fusion(instruction, shapes, computations)
     read = [
         _in_memory(shapes[operand])
         for operand in instruction.operands
         if not shapes.get(operand, '(').startswith('(')
     ]
-    if instruction.opcode in ('slice', 'dynamic-slice', 'gather'):
+    if instruction.opcode in _SLICES:
         return 2 * written
     if instruction.opcode == 'dynamic-update-slice':  # in place
         return 2 * min([written, *read[1:2]])
     return written + sum(read)
+
+
+def _traffic_of_fusion(
+    instruction: _Instruction, shapes: dict[str, str], computations: _Computations
+) -> int:
+    called = computations.get(_called(instruction.attributes, 'calls'), [])
+    read = 0
+    for number, operand in enumerate(instruction.operands):
+        whole = _in_memory(shapes.get(operand, ''))
+        part = _read_of(_parameter(called, number), called, computations)
+        read += whole if part is None else min(whole, part)
+    written = _in_memory(instruction.shape)
+    part = _written_by(called)
+    return read + (written if part is None else min(written, part))
+
+
+def _parameter(called: list[_Instruction], number: int) -> str:
+    """The name that a computation has for an argument."""
+    for instruction in called:
+        if instruction.opcode == 'parameter' and instruction.operands == (str(number),):
+            return instruction.name
+    return ''
+
+
+def _read_of(name: str, called: list[_Instruction], computations: _Computations) -> int | None:
+    """Bytes that a fused computation reads of an array; None if it may be all of them."""
+    total = 0
+    for user in called:
+        if name not in user.operands:
+            continue
+        part: int | None = None
+        is_first_only = user.operands.index(name) == 0 and name not in user.operands[1:]
+        if user.opcode == 'bitcast':
+            part = _read_of(user.name, called, computations)
+        elif user.opcode in _SLICES and is_first_only:
+            part = sum(array.bytes for array in _arrays(user.shape))
+        elif user.opcode == 'dynamic-update-slice' and is_first_only and user.is_root:
+            part = 0  # in place
+        elif user.opcode == 'fusion':
+            inner = computations.get(_called(user.attributes, 'calls'), [])
+            parts = [
+                _read_of(_parameter(inner, number), inner, computations)
+                for number, operand in enumerate(user.operands)
+                if operand == name
+            ]
+            part = None if None in parts else sum(each for each in parts if each is not None)
+        if part is None:
+            return None
+        total += part
+    return total
+
+
+def _written_by(called: list[_Instruction]) -> int | None:
+    """Bytes that a fused computation writes in place; None if it writes its whole result."""
+    shapes = {instruction.name: instruction.shape for instruction in called}
+    for root in called:
+        if root.is_root and root.opcode == 'dynamic-update-slice':
+            return sum(array.bytes for array in _arrays(shapes.get(root.operands[1], '')))
+    return None
 
 
 def _in_memory(shape: str) -> int:
@@ -162,7 +232,7 @@ def _arrays(shape: str) -> Iterator[_Array]:
         yield _Array(dtype, size, not re.search(r'S\([1-9]\)', layout))
 
 
-def _trips(attributes: str, computations: dict[str, list[_Instruction]]) -> int:
+def _trips(attributes: str, computations: _Computations) -> int:
     """How often a loop runs: as the compiler says, or the constant that ends it."""
     known = _TRIPS.search(attributes)
     if known:
@@ -181,9 +251,9 @@ def _called(attributes: str, key: str) -> str:
     return found[1] if found else ''
 
 
-def _computations(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+def _computations(text: str) -> tuple[_Computations, str]:
     """The instructions of each computation, and the name of the first that runs."""
-    computations: dict[str, list[_Instruction]] = {}
+    computations: _Computations = {}
     entry = current = ''
     for line in text.splitlines():
         header = _HEADER.match(line)
@@ -212,9 +282,10 @@ def _parse(line: str) -> _Instruction | None:
     close = _closing(rest, opcode.end() - 1)
     inside = rest[opcode.end() : close]
     operands = tuple(re.findall(r'%([\w.\-]+)', inside))
-    if opcode[1] == 'constant':
+    if opcode[1] in ('constant', 'parameter'):
         operands = tuple(re.findall(r'^\d+$', inside))
-    return _Instruction(name[1], shape, opcode[1], operands, rest[close + 1 :])
+    is_root = line.lstrip().startswith('ROOT ')
+    return _Instruction(name[1], shape, opcode[1], operands, rest[close + 1 :], is_root)
 
 
 def _closing(text: str, start: int) -> int:

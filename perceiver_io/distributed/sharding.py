@@ -23,6 +23,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from perceiver_io.core.clip import Clip
 from perceiver_io.core.errors import UserError
 
+CLIP = PartitionSpec('data', 'context')  # of video and audio
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
@@ -91,9 +93,18 @@ def example_sharding(mesh: Mesh) -> Sharding:
     return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def whole_examples(x: jax.Array, mesh: Mesh) -> jax.Array:
+    """An array [b, t or s, ...] of clips inside a program, with each example whole on its devices.
+
+    What computes it stays divided as `clip_sharding` says.
+    """
+    divided = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, CLIP))
+    return jax.lax.with_sharding_constraint(divided, example_sharding(mesh))
+
+
 def clip_sharding(mesh: Mesh) -> Clip:
     """Of a batch of clips."""
-    divided = NamedSharding(mesh, PartitionSpec('data', 'context'))
+    divided = NamedSharding(mesh, CLIP)
     return Clip(video=divided, audio=divided, label=example_sharding(mesh))
 
 

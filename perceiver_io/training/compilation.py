@@ -172,7 +172,7 @@ def topology_devices(topology: str) -> list[jax.Device]:
 
     Raises:
         UsageError: the compiler does not know the topology.
-        UserError: libtpu is not installed, or another process uses it.
+        UserError: libtpu is not installed.
     """
     from jax.experimental import topologies
 
@@ -183,10 +183,6 @@ def topology_devices(topology: str) -> list[jax.Device]:
         if 'TPU support not installed' in str(error) or 'No PJRT' in str(error):
             raise UserError(
                 f'programs for TPUs need libtpu: pip install "jax[tpu]" ({reason})'
-            ) from error
-        if 'lockfile' in str(error):
-            raise UserError(
-                'another process uses libtpu: wait for it, or set ALLOW_MULTIPLE_LIBTPU_LOAD=1'
             ) from error
         raise UsageError(f'--topology={topology} is refused by libtpu: {reason}') from error
     return sorted(found, key=lambda device: device.id)

@@ -46,6 +46,72 @@ ENTRY %main (p: f32[10,10]) -> f32[10,10] {
 """
 
 
+# Fusions that take a slice of an array: %take of a nested fusion, %put in place. %sum_all reads the
+# array whole besides.
+SLICES = """
+HloModule slices
+
+%inner (a.0: f32[50,10], i.0: s32[]) -> f32[1,10] {
+  %a.0 = f32[50,10]{1,0} parameter(0)
+  %i.0 = s32[] parameter(1)
+  %view = f32[50,10]{1,0} bitcast(%a.0)
+  ROOT %part = f32[1,10]{1,0} dynamic-slice(%view, %i.0, %i.0), dynamic_slice_sizes={1,10}
+}
+
+%take (i.1: s32[], a.1: f32[50,10]) -> f32[1,10] {
+  %i.1 = s32[] parameter(0)
+  %a.1 = f32[50,10]{1,0} parameter(1)
+  %part.1 = f32[1,10]{1,0} fusion(%a.1, %i.1), kind=kLoop, calls=%inner
+  ROOT %twice = f32[1,10]{1,0} add(%part.1, %part.1)
+}
+
+%put (a.2: f32[50,10], row: f32[1,10], i.2: s32[]) -> f32[50,10] {
+  %a.2 = f32[50,10]{1,0} parameter(0)
+  %row = f32[1,10]{1,0} parameter(1)
+  %i.2 = s32[] parameter(2)
+  %more = f32[1,10]{1,0} negate(%row)
+  ROOT %all = f32[50,10]{1,0} dynamic-update-slice(%a.2, %more, %i.2, %i.2)
+}
+
+%sum_all (a.3: f32[50,10], i.3: s32[]) -> f32[1,10] {
+  %a.3 = f32[50,10]{1,0} parameter(0)
+  %i.3 = s32[] parameter(1)
+  %part.3 = f32[1,10]{1,0} dynamic-slice(%a.3, %i.3, %i.3), dynamic_slice_sizes={1,10}
+  %whole = f32[1,10]{1,0} reduce(%a.3), dimensions={0}
+  ROOT %both = f32[1,10]{1,0} add(%part.3, %whole)
+}
+
+ENTRY %main (x: f32[50,10], i: s32[]) -> f32[50,10] {
+  %x = f32[50,10]{1,0} parameter(0)
+  %i = s32[]{:S(2)} parameter(1)
+  FUSION
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ('fusion', 'traffic'),
+    [
+        ('%y = f32[1,10]{1,0} fusion(%i, %x), kind=kLoop, calls=%take', 40 + 40),
+        ('%y = f32[1,10]{1,0:S(1)} fusion(%i, %x), kind=kLoop, calls=%take', 40),
+        ('%y = f32[1,10]{1,0} fusion(%x, %i), kind=kLoop, calls=%sum_all', 2000 + 40),
+        (
+            '%r = f32[1,10]{1,0:S(1)} constant({...})\n'
+            '  %y = f32[50,10]{1,0} fusion(%x, %r, %i), kind=kLoop, calls=%put',
+            40,
+        ),
+        (
+            '%y = ((f32[50,10]{1,0}), f32[5,10]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%x), '
+            'slice={[0:5], [0:10]}',
+            200,
+        ),
+    ],
+    ids=['slice', 'slice onto the chip', 'whole', 'in place', 'prefetch'],
+)
+def test_a_slice_counts_as_such(fusion, traffic):
+    assert read_program(SLICES.replace('FUSION', fusion)).traffic == traffic
+
+
 @pytest.mark.parametrize(
     ('trips', 'count'), [('', 7), (', backend_config={"known_trip_count":{"n":"5"}}', 5)]
 )

@@ -9,6 +9,7 @@ import pytest
 from helpers.models import UNEVEN
 
 from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+from perceiver_io.network.factored import decoder
 
 
 def largest_array(function, *args) -> int:
@@ -63,3 +64,14 @@ def test_no_array_of_all_tokens_or_queries_at_full_width(attention):
     else:
         assert step < at_full_width / 2 and whole < at_full_width / 2
     assert whole < np.prod(pixels) * config.query_channels / 2
+
+
+def test_no_array_of_all_logits_of_a_single_axis(monkeypatch):
+    """Audio queries lie on one axis: their logits, like those of pixels, exist in chunks only."""
+    monkeypatch.setattr(decoder, 'FEW', 16)
+    sizes = dict(modalities=('audio', 'label'), frames=64, latents=64, decode_memory=2**15)
+    config = AutoencoderConfig(**UNEVEN | sizes)
+    model = Autoencoder(config)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    latents = np.zeros((1, config.latents, config.latent_channels), np.float32)
+    assert largest_array(model.decode_clip, params, latents) < config.audio_patches * config.latents

@@ -27,7 +27,12 @@ from jax.typing import DTypeLike
 
 from perceiver_io.network.config import ComputeConfig, NetworkConfig
 from perceiver_io.network.factored.folded_layers import Folded, QueryWeights, finish, fold
-from perceiver_io.network.factored.inner_products import centre, inverse_deviation, to_axes
+from perceiver_io.network.factored.inner_products import (
+    centre,
+    inverse_deviation_at,
+    split_rows,
+    to_axes,
+)
 from perceiver_io.network.layers import (
     ACTIVATIONS,
     compose,
@@ -119,31 +124,58 @@ def decode_dense(weights: QueryWeights, memory: Memory, queries: Tokens, gelu: s
 
 
 class Tables(NamedTuple):
-    """The tables from which the logits of any query of a modality are summed up.
+    """What the logits of the queries of a modality are summed up from.
 
     Attributes:
-        axes: [b, heads, size, n] for each axis of the grid; the first includes the padding.
+        axes: for each axis of the grid, a function from indices, int [*shape], to a part of the
+            logits, [b, heads, *shape, n]; the first includes the padding.
         bias: [b, heads, n].
-        inverse: 1 / standard deviation of every query, [*grid].
+        inverse: a function from points to 1 / standard deviation of their queries.
     """
 
-    axes: tuple[jax.Array, ...]
+    axes: tuple[Callable[[jax.Array], jax.Array], ...]
     bias: jax.Array
-    inverse: jax.Array
+    inverse: Callable[['Points'], jax.Array]
 
 
 def make_tables(weights: QueryWeights, memory: Memory, queries: Tokens) -> Tables:
-    """The tables of q . k = ((C x / s * scale + offset) W_q + b_q) . k with x the queries."""
+    """The tables of q . k = ((C x / s * scale + offset) W_q + b_q) . k with x the queries.
+
+    The table of a grid's only axis would hold the logits of all queries: there, they are computed
+    for the indices that are asked for.
+    """
     _, heads, _, e = memory.keys.shape
     (scale, offset), (w, b) = weights.cross.query_norm, weights.cross.attention.query
     keys = memory.keys.astype(jnp.float32)
     w = w.reshape(len(scale), heads, e)
-    rows = to_axes(centre(einsum('bhne,dhe->bhnd', keys, scale[:, None, None] * w)), queries)
+    rows = centre(einsum('bhne,dhe->bhnd', keys, scale[:, None, None] * w))
     offset = einsum('d,dhe->he', offset, w) + b.reshape(heads, e)
     bias = einsum('bhne,he->bhn', keys, offset)
-    first, *others = (jnp.swapaxes(table, 2, 3) for table in rows.axes)
-    first += rows.constant[:, :, None]
-    return Tables((first, *others), bias, inverse_deviation(queries)[0])
+    axes = _only_axis(rows, queries) if len(queries.on_grid.shape) == 1 else _axes(rows, queries)
+    return Tables(axes, bias, functools.partial(inverse_deviation_at, queries))
+
+
+def _axes(rows: jax.Array, queries: Tokens) -> tuple[Callable[[jax.Array], jax.Array], ...]:
+    tables = to_axes(rows, queries)
+    first, *others = (jnp.swapaxes(table, 2, 3) for table in tables.axes)
+    first += tables.constant[:, :, None]
+    return tuple(
+        functools.partial(jnp.take, table, axis=2, mode='clip') for table in (first, *others)
+    )
+
+
+def _only_axis(rows: jax.Array, queries: Tokens) -> tuple[Callable[[jax.Array], jax.Array]]:
+    assert queries.padding is not None
+    _, position, padding = split_rows(rows, queries)
+    constant = matmul(padding, queries.padding)
+    (table,) = queries.on_grid.tables(queries.grid)
+
+    def at(indices: jax.Array) -> jax.Array:
+        code = jnp.take(table, indices.reshape(-1), axis=0, mode='clip')
+        part = einsum('qc,bhnc->bhqn', code, position) + constant[:, :, None]
+        return part.reshape(*part.shape[:2], *indices.shape, -1)
+
+    return (at,)
 
 
 def decode_folded(
@@ -276,10 +308,10 @@ def _mix_outputs(
 
 def _attend(tables: Tables, points: Points) -> jax.Array:
     """exp(logits - their maximum) of the queries at `points`: [b, heads, q, n], float32."""
-    terms = [jnp.take(table, at, axis=2, mode='clip') for table, at in zip(tables.axes, points)]
+    terms = [axis(at) for axis, at in zip(tables.axes, points)]
     logits = functools.reduce(operator.add, terms)
     b, heads, *shape, n = logits.shape
-    inverse = tables.inverse[points][..., None]
+    inverse = tables.inverse(points)[..., None]
     bias = tables.bias.reshape(b, heads, *[1] * len(shape), n)
     logits = (logits * inverse + bias).reshape(b, heads, -1, n)
     return jnp.exp(logits - logits.max(-1, keepdims=True))

@@ -13,6 +13,7 @@ marginals) and the sum of all weights. `from_axes` turns these into a row; it is
 `to_axes`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ class Rows(NamedTuple):
 def to_axes(rows: jax.Array, tokens: Tokens) -> Rows:
     """Rows [..., r, d] to the tables that give their inner products with every token."""
     assert tokens.padding is not None
-    data, position, padding = _split(rows, tokens)
+    data, position, padding = split_rows(rows, tokens)
     axes = tuple(
         matmul(position[..., tokens.on_grid.axis_channels(axis)], table.T)
         for axis, table in enumerate(tokens.on_grid.tables(tokens.grid))
@@ -67,19 +68,53 @@ def inverse_deviation(tokens: Tokens) -> jax.Array:
     the sines and cosines of a Fourier code keep the variance of any token well above the rounding
     error of its squared mean.
     """
-    assert tokens.padding is not None
-    position = tokens.on_grid
+    shape = tokens.on_grid.shape
     total = square = jnp.zeros((), jnp.float32)
-    for axis, table in enumerate(position.tables(tokens.grid)):
-        along = [1] * len(position.shape)
+    for axis, (sums, squares) in enumerate(_axis_sums(tokens)):
+        along = [1] * len(shape)
         along[axis] = -1
-        total += table.sum(-1, dtype=np.float64).astype(np.float32).reshape(along)
-        square += np.square(table, dtype=np.float64).sum(-1).astype(np.float32).reshape(along)
+        total += sums.reshape(along)
+        square += squares.reshape(along)
     total, square = total[None], square[None]
     if tokens.data is not None:
         data = tokens.data.astype(jnp.float32)
-        total += data.sum(-1).reshape(-1, *position.shape)
-        square += jnp.square(data).sum(-1).reshape(-1, *position.shape)
+        total += data.sum(-1).reshape(-1, *shape)
+        square += jnp.square(data).sum(-1).reshape(-1, *shape)
+    return _inverse(tokens, total, square)
+
+
+def inverse_deviation_at(tokens: Tokens, points: Sequence[jax.Array]) -> jax.Array:
+    """The same of tokens without data, at some points of the grid.
+
+    Args:
+        tokens: the tokens.
+        points: indices along each axis of the grid, which broadcast to one shape.
+
+    Returns:
+        An array of that shape, float32.
+    """
+    assert tokens.data is None
+    total = square = jnp.zeros((), jnp.float32)
+    for (sums, squares), at in zip(_axis_sums(tokens), points):
+        total += jnp.asarray(sums)[at]
+        square += jnp.asarray(squares)[at]
+    return _inverse(tokens, total, square)
+
+
+def _axis_sums(tokens: Tokens) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each axis of the grid, sums and sums of squares of its part of the code, [size]."""
+    return [
+        (
+            table.sum(-1, dtype=np.float64).astype(np.float32),
+            np.square(table, dtype=np.float64).sum(-1).astype(np.float32),
+        )
+        for table in tokens.on_grid.tables(tokens.grid)
+    ]
+
+
+def _inverse(tokens: Tokens, total: jax.Array, square: jax.Array) -> jax.Array:
+    """1 / sqrt(variance + epsilon), from the sums over data and position of some tokens."""
+    assert tokens.padding is not None
     mean = (total + tokens.padding.sum()) / tokens.width
     mean_square = (square + jnp.square(tokens.padding).sum()) / tokens.width
     return jax.lax.rsqrt(mean_square - jnp.square(mean) + EPSILON)
@@ -93,7 +128,7 @@ def centre(rows: jax.Array) -> jax.Array:
     return rows - rows.mean(-1, keepdims=True)
 
 
-def _split(rows: jax.Array, tokens: Tokens) -> tuple[jax.Array, jax.Array, jax.Array]:
+def split_rows(rows: jax.Array, tokens: Tokens) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The channels of [..., d] that belong to data, position and padding."""
     start = 0 if tokens.data is None else tokens.data.shape[-1]
     stop = start + tokens.on_grid.channels

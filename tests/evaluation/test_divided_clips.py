@@ -1,0 +1,45 @@
+"""The evaluation step with each clip divided over several devices: what they send each other."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+
+def test_no_device_sends_more_than_the_samples_of_a_clip():
+    """In a process of its own with four devices. Spectra need four times as much."""
+    code = textwrap.dedent("""
+        import jax
+        from helpers.tiny import TINY_DEMO
+        from perceiver_io.configs import demo
+        from perceiver_io.distributed import sharding
+        from perceiver_io.distributed.hlo import read_program
+        from perceiver_io.sweeps.points import overridden
+        from perceiver_io.training.programs import Programs
+        from perceiver_io.training.start import experiment_of
+
+        keys = TINY_DEMO | {
+            'initialization.video_grid': (1, 2, 2),
+            'model.samples_per_frame': 1920 * 4,
+            'mesh.context': 4,
+            'training.eval_batch_size': 1,
+        }
+        values = overridden(demo.get_config().to_dict(), keys)
+        experiment = experiment_of(values)
+        program = Programs(experiment, sharding.make_mesh(experiment.mesh), 'cpu').evaluate()
+        text = program.jitted.lower(*program.arguments).compile().as_text()
+        samples = 4 * experiment.model.samples
+        sent = [each.bytes for each in read_program(text).collectives]
+        assert samples / 2 <= max(sent) <= samples, (max(sent), samples)
+        print('largest', max(sent), 'of', samples)
+    """)
+    environment = os.environ | {
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=4',
+        'JAX_PLATFORMS': 'cpu',
+        'PYTHONPATH': os.pathsep.join(sys.path),
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=environment, text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'largest' in done.stdout  # the process came to its end
