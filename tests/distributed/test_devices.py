@@ -62,6 +62,7 @@ def test_training_is_the_same_on_every_mesh(attention, optimizer, modalities):
         config = AutoencoderConfig(**TINY | dict(
             frames=8, modalities=modalities, attention=attention,
             dropout=0.2 if name == 'sgd' else 0.0))
+        model = Autoencoder(config)
         rates = dict(lamb=1e-3, adamw=1e-4, muon=1e-3)
         optimizer = optax.sgd(0.1) if name == 'sgd' else make_optimizer(
             OptimizerConfig(name, rates[name], adam_learning_rate=1e-4, flat=1.0), 20)
@@ -74,9 +75,9 @@ def test_training_is_the_same_on_every_mesh(attention, optimizer, modalities):
                 mesh = sharding.make_mesh(
                     sharding.MeshConfig(devices // context, context), jax.devices()[:devices]
                 )
-                state = steps.init_state(Autoencoder(config), optimizer, 0, mesh)
+                state = steps.init_state(model, optimizer, 0, mesh)
                 step = steps.make_train_step(
-                    Autoencoder(config), optimizer, LossWeights(), steps.SamplingConfig(64, 16, 0.5),
+                    model, optimizer, LossWeights(), steps.SamplingConfig(64, 16, 0.5),
                     seed=0, mesh=mesh, accumulate=2,
                 )
                 losses = []
