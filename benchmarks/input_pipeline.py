@@ -36,6 +36,7 @@ LEAST_SECONDS = 9  # shorter clips are left out: whole-clip decoding would look 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--clips', help='folder of media files; rendered clips if not given')
+    parser.add_argument('--folder', help='of the prepared clips, which a later run finds again')
     parser.add_argument(
         '--rival-python',
         default=sys.executable,
@@ -56,8 +57,9 @@ def main() -> None:
         print(json.dumps(read_batches(args.clips, ours, args.threads, args.count)))
         return
 
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(args.folder or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         sizes = {form: make_clips(args.clips, folder, form) for form in args.forms}
         command = [
             sys.executable,
@@ -119,7 +121,11 @@ def compare(commands: dict[str, tuple[int, list]], runs: int) -> list[dict]:
                 del found[name]
                 continue
             found[name].append(json.loads(done.stdout.splitlines()[-1]))
-            print(f'{name}: {found[name][-1]["clips"] / found[name][-1]["seconds"]:.1f} clips/s')
+            clips, seconds, cpu_seconds = found[name][-1].values()
+            print(
+                f'{name}: {clips / seconds:.1f} clips/s, {clips / cpu_seconds:.1f} per cpu second',
+                flush=True,
+            )
     return [
         {
             'reader': name,
