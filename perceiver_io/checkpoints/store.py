@@ -60,7 +60,6 @@ class CheckpointStore:
         handlers = {part: ocp.StandardCheckpointHandler() for part in ('params', 'training')}
         self.folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
         self._saving: int | None = None
-        orbax_noise.silence()
         try:
             self._manager = ocp.CheckpointManager(
                 self.folder, item_handlers=handlers, options=options
@@ -99,6 +98,7 @@ class CheckpointStore:
         Raises:
             UserError: the disk is full; also `wait` and `close` raise it. Older checkpoints stay.
         """
+        orbax_noise.silence()
         self.wait()
         self._saving = step
         trees = {'params': params} | ({} if training is None else {'training': training})
@@ -127,6 +127,7 @@ class CheckpointStore:
         Raises:
             UserError: only parameters were saved, or no checkpoint can be read.
         """
+        orbax_noise.silence()
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, training))
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
