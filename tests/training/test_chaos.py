@@ -166,7 +166,7 @@ def test_damaged_files(harm, tmp_path, undisturbed, rng):
                 needed = name not in ('commit_success.txt', '_CHECKPOINT_METADATA', files.LIST)
                 if needed:
                     assert f'step {step} is damaged ({name}' in run.shown(), (name, run.shown())
-                if path.parent.exists():
+                if not named:
                     path.write_bytes(content)
                 table.add(f'{harm} a file', 'newest checkpoint', 'set aside' if named else 'used')
             check_silent(run)
