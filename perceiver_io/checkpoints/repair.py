@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 
-from perceiver_io.checkpoints import files
+from perceiver_io.checkpoints import files, orbax_noise
 from perceiver_io.core.errors import UserError
 
 CHECKPOINTS = 'checkpoints'
@@ -26,6 +26,7 @@ def repair(workdir: str | os.PathLike) -> None:
     folder = pathlib.Path(workdir).absolute() / CHECKPOINTS
     if not folder.is_dir():
         return
+    orbax_noise.silence()  # about metadata that it can do without
     for path in folder.glob(f'*{UNFINISHED}*'):  # of a run that was killed
         shutil.rmtree(path, ignore_errors=True)
     names = (path.name for path in folder.iterdir())

@@ -45,7 +45,14 @@ PHASES = {
     'save': 0.05,
 }
 TIMES = {'train/examples_per_second', 'train/data_wait'}  # metrics that no two runs share
-NOISE = ('Traceback', 'Exception ignored', 'Exception in thread', 'never retrieved', 'Fatal')
+NOISE = (
+    'Traceback',
+    'Exception ignored',
+    'Exception in thread',
+    'never retrieved',
+    'Fatal',
+    'Failed to json parse',  # Orbax, of metadata that it can do without
+)
 
 
 class Run:
