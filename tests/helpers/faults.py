@@ -98,7 +98,8 @@ class Run:
     def start(self) -> None:
         self._starts += 1
         metrics = self.workdir / 'metrics.jsonl'
-        self._skip = metrics.stat().st_size if metrics.exists() else 0
+        # A full disk can leave a part of a line, which the start cuts off.
+        self._skip = metrics.read_bytes().rfind(b'\n') + 1 if metrics.exists() else 0
         self._outputs = [
             self.outputs / f'{self.workdir.name}_{self._starts}_{index}.txt'
             for index in range(self.processes)
