@@ -1,31 +1,7 @@
 """Several devices against one: eight that the CPU pretends to be, in a process of their own."""
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import pytest
-
-PATHS = os.pathsep.join(sys.path)
-
-
-def on_eight_devices(code: str) -> str:
-    """Runs Python code with eight devices and returns what it printed."""
-    environment = os.environ | {
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8',
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': PATHS,
-    }
-    done = subprocess.run(
-        [sys.executable, '-c', textwrap.dedent(code)],
-        env=environment,
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+from helpers.several_devices import run_code
 
 
 @pytest.mark.slow
@@ -34,7 +10,8 @@ def test_training_is_the_same_on_every_mesh():
 
     The losses agree to 1e-5. The parameters do not: up to 2.2e-5 was seen.
     """
-    shown = on_eight_devices("""
+    shown = run_code(
+        """
         import jax, numpy as np, optax
         from helpers.tiny import TINY, random_clip
         from perceiver_io.distributed import sharding
@@ -67,7 +44,10 @@ def test_training_is_the_same_on_every_mesh():
                 off = max(np.abs(np.subtract(losses, one[0])))
                 apart = jax.tree.map(lambda x, y: np.abs(x - y).max(), params, one[1])
                 print(mesh.shape['data'], context, off, max(jax.tree.leaves(apart)))
-    """)
+    """,
+        devices=8,
+        timeout=600,
+    )
     rows = [line.split() for line in shown.splitlines()]
     assert len(rows) == 10
     for data, context, loss, parameters in rows:

@@ -1,14 +1,12 @@
 """The evaluation step with each clip divided over several devices: what they send each other."""
 
-import os
-import subprocess
-import sys
-import textwrap
+from helpers.several_devices import run_code
 
 
 def test_no_device_sends_more_than_the_samples_of_a_clip():
     """In a process of its own with four devices. Spectra need four times as much."""
-    code = textwrap.dedent("""
+    shown = run_code(
+        """
         import jax
         from helpers.tiny import TINY_DEMO
         from perceiver_io.configs import demo
@@ -32,14 +30,7 @@ def test_no_device_sends_more_than_the_samples_of_a_clip():
         sent = [each.bytes for each in read_program(text).collectives]
         assert samples / 2 <= max(sent) <= samples, (max(sent), samples)
         print('largest', max(sent), 'of', samples)
-    """)
-    environment = os.environ | {
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=4',
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': os.pathsep.join(sys.path),
-    }
-    done = subprocess.run(
-        [sys.executable, '-c', code], env=environment, text=True, capture_output=True, timeout=300
+    """,
+        devices=4,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 'largest' in done.stdout  # the process came to its end
+    assert 'largest' in shown  # the process came to its end

@@ -1,7 +1,6 @@
 """Evaluation on several devices and several processes: the results of one device, clip by clip."""
 
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -9,6 +8,7 @@ import sys
 
 import pytest
 from helpers.runs import ROOT, VAL_CLIPS, make_run, play, read_csv
+from helpers.several_devices import environment
 
 
 @pytest.fixture(scope='module')
@@ -21,11 +21,6 @@ def evaluate(run: pathlib.Path, out: pathlib.Path, processes: int, devices: int)
     with socket.socket() as port:
         port.bind(('localhost', 0))
         address = f'localhost:{port.getsockname()[1]}'
-    environment = os.environ | {
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': os.pathsep.join(sys.path),
-    }
     command = [
         sys.executable,
         str(ROOT / 'eval.py'),
@@ -44,7 +39,7 @@ def evaluate(run: pathlib.Path, out: pathlib.Path, processes: int, devices: int)
     started = [
         subprocess.Popen(
             command + (distributed + [f'--process_id={index}'] if processes > 1 else []),
-            env=environment,
+            env=environment(devices),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -1,14 +1,12 @@
 """The exact computation on several devices, in a process of its own that has them."""
 
-import os
-import subprocess
-import sys
-import textwrap
+from helpers.several_devices import run_code
 
 
 def test_a_mesh_changes_nothing():
     """Eight devices as 2 x 4, clips and their frames divided, in a process of its own."""
-    code = textwrap.dedent("""
+    shown = run_code(
+        """
         import re
         import jax, jax.numpy as jnp, numpy as np
         from helpers.models import UNEVEN, make_inputs, make_params
@@ -46,14 +44,7 @@ def test_a_mesh_changes_nothing():
             r'f32\\[([\\d,]+)\\][^=]* all-gather\\(', compiled.as_text())]
         assert max(gathered, default=0) < values, gathered
         print('largest gather', max(gathered, default=0), 'of', values)
-    """)
-    environment = os.environ | {
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count=8',
-        'JAX_PLATFORMS': 'cpu',
-        'PYTHONPATH': os.pathsep.join(sys.path),
-    }
-    done = subprocess.run(
-        [sys.executable, '-c', code], env=environment, text=True, capture_output=True, timeout=300
+    """,
+        devices=8,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert 'largest gather' in done.stdout  # the process came to its end
+    assert 'largest gather' in shown  # the process came to its end
