@@ -9,6 +9,7 @@ unless it reads no more than slices of an operand, or writes a slice in place. T
 fusions too: the body of a loop often takes its part of an array in one.
 """
 
+import collections
 import dataclasses
 import math
 import re
@@ -48,7 +49,7 @@ class Collective:
 
     Attributes:
         kind: such as 'all-reduce'.
-        dtype: of the largest array.
+        dtype: of the arrays; of several, joined by '+', that with the most bytes first.
         bytes: of the result on one device.
         times: how often a run of the program performs it.
     """
@@ -138,7 +139,11 @@ def _collective(instruction: _Instruction, times: int) -> Collective | None:
     # The result of `all-gather-start` and `collective-permute-start` names the operand too.
     tells_operand = instruction.opcode.endswith('-start') and kind != 'all-reduce'
     size = largest.bytes if tells_operand else sum(array.bytes for array in arrays)
-    return Collective(kind, largest.dtype, size, times)
+    bytes_of: collections.Counter[str] = collections.Counter()
+    for array in arrays:
+        bytes_of[array.dtype] += array.bytes
+    dtypes = '+'.join(dtype for dtype, _ in bytes_of.most_common())
+    return Collective(kind, dtypes, size, times)
 
 
 def _traffic(instruction: _Instruction, shapes: dict[str, str], computations: _Computations) -> int:

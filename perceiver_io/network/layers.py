@@ -2,15 +2,17 @@
 
 Precision. Parameters are float32. A `dtype` is that of the operands of matrix products; sums,
 residuals, layer norm and softmax are float32. All matrix products of the network go through
-`matmul` and `einsum`, the only place that says what a dtype means on a backend:
+`matmul` and `einsum` of this file, the only place that says what a dtype means on a backend:
 
     float32   products of float32 numbers, in the forward and in the backward pass: never bfloat16
               (default of TPUs) nor TF32 (default of GPUs)
-    bfloat16  products of bfloat16 numbers, summed in float32
+    bfloat16  products of bfloat16 numbers, summed in float32; gradients of weights are float32,
+              also while devices sum them (`einsum_with_weights`)
 
 Shapes use the letters of `core/clip.py`.
 """
 
+import functools
 from collections.abc import Callable
 
 import haiku as hk
@@ -49,6 +51,44 @@ def einsum(
     )
 
 
+def einsum_with_weights(subscripts: str, x: jax.Array, weights: jax.Array) -> jax.Array:
+    """`einsum` of x and of weights that are rounded to x's dtype, float32.
+
+    JAX's gradient of rounded weights has their dtype: devices would sum it in bfloat16. Here it is
+    float32.
+
+    Args:
+        subscripts: of x, the weights and the result; each index is in two of them or more.
+        x: float32 or bfloat16.
+        weights: float32, the same for every example.
+    """
+    if x.dtype == jnp.float32:
+        return einsum(subscripts, x, weights)
+    return _einsum_with_rounded_weights(subscripts, x, weights)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _einsum_with_rounded_weights(subscripts: str, x: jax.Array, weights: jax.Array) -> jax.Array:
+    return einsum(subscripts, x, weights.astype(x.dtype))
+
+
+def _forward(subscripts: str, x: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple]:
+    return _einsum_with_rounded_weights(subscripts, x, weights), (x, weights)
+
+
+def _backward(subscripts: str, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weights = saved
+    operands, of_result = subscripts.split('->')
+    of_x, of_weights = operands.split(',')
+    gradient = gradient.astype(x.dtype)
+    to_x = einsum(f'{of_result},{of_weights}->{of_x}', gradient, weights.astype(x.dtype))
+    to_weights = einsum(f'{of_x},{of_result}->{of_weights}', x, gradient)
+    return to_x.astype(x.dtype), to_weights
+
+
+_einsum_with_rounded_weights.defvjp(_forward, _backward)
+
+
 def linear(x: jax.Array, weights: Affine) -> jax.Array:
     """x w + b: [..., in] to [..., out], float32; the product is of x's dtype.
 
@@ -57,7 +97,7 @@ def linear(x: jax.Array, weights: Affine) -> jax.Array:
     """
     w, b = weights
     rows = x.reshape(-1, x.shape[-1])
-    y = matmul(rows, w.astype(x.dtype)) + b
+    y = einsum_with_weights('ij,jk->ik', rows, w) + b
     return y.reshape(*x.shape[:-1], -1)
 
 

@@ -54,3 +54,18 @@ def test_precision_of_products_and_of_their_gradients(dtype, precision):
     text = str(jax.make_jaxpr(jax.grad(products, argnums=(0, 1)))(x, w))
     found = re.findall(r'precision=\(?(?:Precision\.)?(\w+)', text)
     assert found == 6 * [precision]  # two products, and two of the backward pass for each
+
+
+def test_gradients_of_weights_are_not_rounded_to_bfloat16():
+    rng = np.random.default_rng(0)
+    x, g = (jnp.asarray(rng.standard_normal((2, 300, n)), jnp.bfloat16) for n in (4, 5))
+    weights = rng.standard_normal((4, 5), np.float32), np.zeros(5, np.float32)
+
+    answer, pull_back = jax.vjp(layers.linear, x, weights)
+    to_x, (to_w, to_b) = pull_back(g.astype(jnp.float32))
+    rounded = jnp.asarray(weights[0], jnp.bfloat16).astype(jnp.float32)
+    x, g = x.astype(jnp.float32), g.astype(jnp.float32)
+    np.testing.assert_allclose(answer, x @ rounded, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_w, np.einsum('bni,bnj->ij', x, g), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_b, g.sum((0, 1)), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(to_x.astype(jnp.float32), g @ rounded.T, rtol=1e-2, atol=1e-2)

@@ -48,3 +48,33 @@ def test_a_mesh_changes_nothing():
         devices=8,
     )
     assert 'largest gather' in shown  # the process came to its end
+
+
+def test_the_gradient_is_summed_over_devices_outside_of_loops():
+    shown = run_code(
+        """
+        import jax, jax.numpy as jnp
+        from helpers.models import UNEVEN, make_inputs, make_params
+        from perceiver_io.distributed import sharding
+        from perceiver_io.distributed.hlo import read_program
+        from perceiver_io.models.autoencoder import Autoencoder, AutoencoderConfig
+        from perceiver_io.network.factored import tiled_softmax
+
+        tiled_softmax.TILE = 40
+        config = AutoencoderConfig(**UNEVEN | dict(frames=8))
+        model, inputs = Autoencoder(config), make_inputs(config, 4)
+        mesh = sharding.make_mesh(sharding.MeshConfig(4, 1))
+        placed = {name: jax.device_put(x, getattr(sharding.clip_sharding(mesh), name))
+                  for name, x in inputs.items() if not name.startswith('label')}
+        params = jax.device_put(make_params(config), sharding.replicated(mesh))
+        gradient = jax.jit(jax.grad(lambda params, inputs: model.encode(params, **inputs).mean()))
+        text = gradient.lower(params, placed).compile().as_text()
+        for collective in read_program(text).collectives:
+            print(collective.kind, collective.times)
+        print('loops', text.count(' while('))
+    """,
+        devices=4,
+    )
+    *collectives, loops = [line.split() for line in shown.splitlines()]
+    assert int(loops[1]) > 0 and collectives
+    assert {tuple(collective) for collective in collectives} == {('all-reduce', '1')}

@@ -38,6 +38,7 @@ from perceiver_io.network.layers import (
     compose,
     compose_without_bias,
     einsum,
+    einsum_with_weights,
     layer_norm,
     linear,
     matmul,
@@ -106,8 +107,8 @@ def decode_dense(weights: QueryWeights, memory: Memory, queries: Tokens, gelu: s
     cross = weights.cross
     dtype = memory.keys.dtype
     normed = layer_norm(queries.dense(1, dtype)[0], cross.query_norm)
-    q = linear(normed, cross.attention.query).astype(dtype).reshape(-1, heads, e)
-    logits = einsum('qhe,bhne->bhqn', q, memory.keys)
+    q = linear(normed, cross.attention.query).reshape(-1, heads, e)
+    logits = einsum_with_weights('bhne,qhe->bhqn', memory.keys, q)
     attention = jax.nn.softmax(logits, axis=-1).astype(dtype)
     mixed = einsum('bhqn,bhne->bqhe', attention, memory.values.astype(dtype), dtype=dtype)
 

@@ -30,7 +30,14 @@ from perceiver_io.network.factored.inner_products import (
     to_axes,
 )
 from perceiver_io.network.factored.tiled_softmax import softmax_mean
-from perceiver_io.network.layers import EPSILON, Affine, einsum, layer_norm, linear
+from perceiver_io.network.layers import (
+    EPSILON,
+    Affine,
+    einsum,
+    einsum_with_weights,
+    layer_norm,
+    linear,
+)
 from perceiver_io.network.tokens import Tokens, batch_size
 from perceiver_io.network.weights import (
     AttentionWeights,
@@ -88,9 +95,9 @@ def attend(
     means = (centre(means) * scale + offset).astype(dtype).reshape(batch, heads, n, width)
 
     w_v, b_v = weights.value
-    w_v = w_v.astype(dtype).reshape(width, heads, -1)
-    values = einsum('bhnd,dhk->bnhk', means, w_v, dtype=dtype).reshape(batch, n, -1)
-    return linear(values + b_v.astype(dtype), weights.out)
+    w_v = w_v.reshape(width, heads, -1)
+    values = einsum_with_weights('bhnd,dhk->bnhk', means, w_v).reshape(batch, n, -1) + b_v
+    return linear(values.astype(dtype), weights.out)
 
 
 def token_rows(

@@ -98,18 +98,19 @@ def _backward(
         new, marginal = tiles.remove(_sums(d_logits, data, inverse))
         # Logits and d_weights are both proportional to 1 / s.
         d_inverse = _sum_rows(d_logits * logits + weights * d_weights) / inverse
-        d_rows = jax.tree.map(lambda old, new: old + new.sum(0), d_rows, new)
-        return d_rows, (marginal.sum(0), d_inverse)
+        return jax.tree.map(jnp.add, d_rows, new), (marginal, d_inverse)
 
     kept, table = tiles.remove(rows)
     marginals: jax.Array
     d_inverse: jax.Array
     d_rows, (marginals, d_inverse) = jax.lax.scan(
         step,
-        jax.tree.map(jnp.zeros_like, kept),
+        jax.tree.map(lambda x: jnp.zeros((len(data), *x.shape)), kept),
         (tiles.cut_all(table, data, inverse), tiles.cut(tiles.remove(d_means)[1], 2)),
     )
-    d_rows = tiles.insert(d_rows, tiles.join(marginals, 1))
+    d_rows = tiles.insert(d_rows, tiles.join(marginals, 2))
+    # Summed over the examples once: a sum in the loop is a communication between devices each time.
+    d_rows = jax.tree.map(lambda x: x.sum(0), d_rows)
     return d_rows, jnp.zeros_like(data), tiles.join(d_inverse, tiles.axis + 1)
 
 
