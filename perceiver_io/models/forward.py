@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from perceiver_io.core.clip import Clip, Output, to_float
+from perceiver_io.core.clip import Clip, Output
 from perceiver_io.models import modalities
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.models.modalities import PARAMETER_NAMES
@@ -62,7 +62,6 @@ def _tokens(
     config: AutoencoderConfig, clip: Clip, masked: Mapping[str, jax.Array]
 ) -> dict[str, Tokens]:
     """Of every modality, all of one width."""
-    clip = to_float(clip)
     make = {
         'audio': lambda: modalities.audio_tokens(
             clip.audio, config.audio_patch, config.audio_position

@@ -188,26 +188,25 @@ def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig
     def loss(
         params: hk.Params, clip: Clip, seed: int, step: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        clip = to_float(clip)
         batch = len(next(leaf for leaf in (clip.video, clip.audio) if leaf is not None))
         video_index = audio_index = masked = None
-        target = Output()
+        asked = Clip()
         if 'video' in config.modalities:
             points = clip.video[0, ..., 0].size
             video_index = pick(stream(seed, 'video', step), points, sampling.video_queries)
             pixels = clip.video.reshape(-1, points, config.channels)
-            target = target._replace(video=pixels[:, video_index])
+            asked = asked._replace(video=pixels[:, video_index])
         if 'audio' in config.modalities:
             audio_index = pick(
                 stream(seed, 'audio', step), config.audio_patches, sampling.audio_queries
             )
-            target = target._replace(
+            asked = asked._replace(
                 audio=patch_audio(clip.audio, config.audio_patch)[:, audio_index]
             )
         if 'label' in config.modalities:
             hidden = jax.random.uniform(stream(seed, 'label', step), clip.label.shape)
             masked = (hidden < sampling.label_masked) | (clip.label < 0)
-            target = target._replace(label=clip.label)
+            asked = asked._replace(label=clip.label)
 
         rng = stream(seed, 'dropout', step) if config.dropout or config.attention_dropout else None
         latents = model.encode(
@@ -221,6 +220,7 @@ def make_loss(model: Autoencoder, weights: LossWeights, sampling: SamplingConfig
         )
         kept = stream(seed, 'latents', step)
         output = decode(params, latents, kept, video_index, audio_index)
+        target = Output(*to_float(asked))
         with jax.named_scope('loss'):
             terms = loss_terms(output, target)
             total = weighted_total(terms, weights)

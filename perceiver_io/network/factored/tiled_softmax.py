@@ -108,9 +108,9 @@ def _backward(
         jax.tree.map(lambda x: jnp.zeros((len(data), *x.shape)), kept),
         (tiles.cut_all(table, data, inverse), tiles.cut(tiles.remove(d_means)[1], 2)),
     )
-    d_rows = tiles.insert(d_rows, tiles.join(marginals, 2))
     # Summed over the examples once: a sum in the loop is a communication between devices each time.
     d_rows = jax.tree.map(lambda x: x.sum(0), d_rows)
+    d_rows = tiles.insert(d_rows, tiles.join(marginals.sum(1), 1))
     return d_rows, jnp.zeros_like(data), tiles.join(d_inverse, tiles.axis + 1)
 
 
