@@ -65,9 +65,6 @@ def get_config() -> ConfigDict:
     config.initialization.tokens_per_latent = 1.0
     config.initialization.audio_tokens_per_latent = 1.0
     config.initialization.latents_per_query = 2.0
-    config.initialization.fine = (1, 1, 1)  # no fine latents
-    config.initialization.fine_share = 0.5
-    config.initialization.fine_contrast = 5.0
     config.initialization.self_attends = 0.3
     config.initialization.readouts = 0.1
     config.initialization.shuffle = False

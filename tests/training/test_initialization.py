@@ -218,28 +218,6 @@ def test_the_released_size():
     assert perplexity(video) == pytest.approx(50176 / 576, rel=0.1)
 
 
-@pytest.mark.parametrize('heads', [1, 2])
-def test_pixels_ask_the_fine_latents_for_their_place_in_a_cell(heads):
-    config = with_heads(
-        heads, height=32, width=16, video_bands=16, video_max_resolution=(4, 32, 16), latents=40
-    )
-    knobs = Placement(video_grid=(1, 8, 4), fine=(1, 4, 2), fine_share=0.4)
-    reading = Reading(config, knobs)
-    assert len(reading.places['audio'].points) == 40 - 6 - 32
-    y, x = np.unravel_index(np.arange(0, 4 * 32 * 16, 5), config.video_shape)[1:]
-    weights = reading.of_queries('video', np.arange(0, 4 * 32 * 16, 5))
-    fine = weights[..., -6:]
-    share = fine.sum(-1)
-    assert np.quantile(share, [0.02, 0.98]) == pytest.approx([0.4, 0.4], abs=0.1)
-    assert (fine[..., :4].argmax(-1) == y % 4).mean() > 0.99  # cells of 4 x 4 pixels
-    assert (fine[..., 4:].argmax(-1) == x % 4 // 2).mean() > 0.99
-    assert np.median(fine[..., :4].max(-1) / share) == pytest.approx(0.5, abs=0.1)
-    assert np.median(reading.of_queries('audio', np.arange(32))[..., -6:].sum(-1)) < 0.05
-    latents = reading.latents / reading.latents.std(axis=1, keepdims=True)
-    cosines = latents @ latents[-6:].T / config.latent_channels
-    np.testing.assert_allclose(cosines, np.eye(40)[:, -6:], atol=1e-4)
-
-
 # Places.
 
 
@@ -314,8 +292,6 @@ def test_a_scale_that_cannot_be_reached_is_bounded():
         (dict(spread=0.0), 'spread=0.0'),
         (dict(latents_per_query=0.5), 'latents_per_query=0.5'),
         (dict(readouts=-1.0), 'readouts=-1.0'),
-        (dict(fine=(1, 0, 4)), 'fine=.* three positive numbers'),
-        (dict(fine=(1, 20, 4)), 'adds 24 latents'),
     ],
 )
 def test_impossible_knobs_are_named_before_anything_starts(knobs, says):

@@ -28,8 +28,7 @@ from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.models.modalities import Readout
 from perceiver_io.training.initialization import attention, grids
 from perceiver_io.training.initialization.attention import orthonormal
-from perceiver_io.training.initialization.fine import LENGTH, fine_queries
-from perceiver_io.training.initialization.placement import Placement, fine_latents
+from perceiver_io.training.initialization.placement import Placement
 from perceiver_io.training.initialization.places import Features, latent_places, make_features
 
 ENCODER = 'encoder/~/cross_attention'
@@ -61,8 +60,7 @@ def placed_parameters(
         for module, leaves in params.items()
     }
     places = latent_places(config, placement)
-    fine = fine_latents(placement)
-    features = make_features(config, places, placement.spread, fine)
+    features = make_features(config, places, placement.spread)
     has_label = 'label' in config.modalities
     d = config.latent_channels
 
@@ -70,9 +68,8 @@ def placed_parameters(
     for name, place in places.items():
         f = with_constant(features[name])(place.points)
         held[name] = f / np.linalg.norm(f, axis=1, keepdims=True) * math.sqrt(d)
-    blocks = [*held.values(), LENGTH * math.sqrt(d) * np.eye(fine)]
-    directions = orthonormal(sum(f.shape[1] for f in blocks), d, rng, centred=True)
-    latents = block_diagonal(blocks) @ directions
+    directions = orthonormal(sum(f.shape[1] for f in held.values()), d, rng, centred=True)
+    latents = block_diagonal(list(held.values())) @ directions
     values[LATENTS]['pos_embs'] = latents.astype(np.float32)
 
     tokens = grids.token_grids(values, config, placement.video_mean)
@@ -93,7 +90,7 @@ def placed_parameters(
         config.cross_attention_heads,
         rng,
         query=directions.T,
-        key=np.pad(np.concatenate(keys, axis=1), ((0, 0), (0, fine))),
+        key=np.concatenate(keys, axis=1),
     )
 
     queries = grids.query_grids(values, config)
@@ -104,12 +101,6 @@ def placed_parameters(
         target = math.prod(min(placement.latents_per_query, n) for n in places[name].counts)
         logits = attention.asking_logits(queries[name], w, f, config.latents, rng)
         asked.append(w * attention.solve_scale(logits, target))
-        if name == 'video' and fine:
-            fine_w = fine_queries(
-                queries, label, places[name].counts, placement, asked[-1] @ f.T, rng
-            ) / math.sqrt(d)
-    if fine:
-        asked.append(fine_w)
     set_attention(
         values[f'{DECODER}/attention/linear'],
         values[f'{DECODER}/attention/linear_1'],

@@ -24,10 +24,6 @@ class Placement:
             per latent.
         audio_tokens_per_latent: the same for the audio.
         latents_per_query: latents that a query reads along each axis with two latents or more.
-        fine: parts (t, y, x) that fine latents divide the cell of a video latent into, see the
-            module `fine`: a latent for each part of an axis with several. (1, 1, 1): none.
-        fine_share: share of a pixel's attention that goes to them.
-        fine_contrast: logit of the right part less that of a wrong one.
         self_attends: factor for the output layers of the self-attends. If they are small, the
             latents that the decoder reads are still close to the initial ones.
         readouts: factor for the weights of the readouts.
@@ -43,23 +39,19 @@ class Placement:
     tokens_per_latent: float = 1.0
     audio_tokens_per_latent: float = 1.0
     latents_per_query: float = 2.0
-    fine: tuple[int, int, int] = (1, 1, 1)
-    fine_share: float = 0.5
-    fine_contrast: float = 5.0
     self_attends: float = 0.3
     readouts: float = 0.1
     shuffle: bool = False
     video_mean: float = 0.45
 
     def __post_init__(self) -> None:
-        for name in ('audio_share', 'fine_share'):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(f'initialization.{name}={getattr(self, name)} must be in (0, 1)')
-        for name in ('video_grid', 'fine'):
-            value = getattr(self, name)
-            if value is not None and min(value) < 1:
-                raise UserError(f'initialization.{name}={value} must have three positive numbers')
-        for name in ('spread', 'tokens_per_latent', 'audio_tokens_per_latent', 'fine_contrast'):
+        if not 0 < self.audio_share < 1:
+            raise UserError(f'initialization.audio_share={self.audio_share} must be in (0, 1)')
+        if self.video_grid is not None and min(self.video_grid) < 1:
+            raise UserError(
+                f'initialization.video_grid={self.video_grid} must have three positive numbers'
+            )
+        for name in ('spread', 'tokens_per_latent', 'audio_tokens_per_latent'):
             if getattr(self, name) <= 0:
                 raise UserError(f'initialization.{name}={getattr(self, name)} must be positive')
         if self.latents_per_query < 1:
@@ -69,8 +61,3 @@ class Placement:
         for name in ('self_attends', 'readouts'):
             if getattr(self, name) < 0:
                 raise UserError(f'initialization.{name}={getattr(self, name)} must not be negative')
-
-
-def fine_latents(placement: Placement) -> int:
-    """How many fine latents there are."""
-    return sum(parts for parts in placement.fine if parts > 1)

@@ -13,7 +13,7 @@ import numpy as np
 from perceiver_io.core.errors import UserError
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.models.modalities import PARAMETER_NAMES
-from perceiver_io.training.initialization.placement import Placement, fine_latents
+from perceiver_io.training.initialization.placement import Placement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +34,12 @@ def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, 
 
     The video gets a grid of as many latents as `audio_share` leaves; the audio gets the others, at
     equal distances. Without audio, latents that do not fill the video's grid get smaller grids of
-    their own. The label gets none: its token has no place, and all latents read it. Fine latents
-    come after all of these, and have no place.
+    their own. The label gets none: its token has no place, and all latents read it.
 
     Raises:
-        UserError: `video_grid` or `fine` does not fit the model.
+        UserError: `video_grid` does not fit the model.
     """
-    fine = fine_latents(placement)
-    n, both = config.latents - fine, {'video', 'audio'} <= set(config.modalities)
-    if fine and ('video' not in config.modalities or n < 1 + both):
-        raise UserError(
-            f'initialization.fine={placement.fine} adds {fine} latents for the video: the model '
-            f'needs the video and more than its latents={config.latents}'
-        )
+    n, both = config.latents, {'video', 'audio'} <= set(config.modalities)
     places = {}
     if 'video' in config.modalities:
         audio = max(1, round(placement.audio_share * n)) if both and n > 1 else 0
@@ -143,10 +136,10 @@ def kernel(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def make_features(
-    config: AutoencoderConfig, places: Mapping[str, Places], spread: float, fine: int = 0
+    config: AutoencoderConfig, places: Mapping[str, Places], spread: float
 ) -> dict[str, Features]:
     """The features F of each modality; together at most as many as `feature_room`."""
-    room = feature_room(config, places, fine)
+    room = feature_room(config, places)
     features = {name: Features(place.counts, spread) for name, place in places.items()}
     ranks = {name: f(places[name].points).shape[1] for name, f in features.items()}
     total = sum(ranks.values())
@@ -160,10 +153,10 @@ def make_features(
     return {name: f.reduced(places[name].points, shares[name]) for name, f in features.items()}
 
 
-def feature_room(config: AutoencoderConfig, places: Mapping[str, Places], fine: int) -> int:
+def feature_room(config: AutoencoderConfig, places: Mapping[str, Places]) -> int:
     """How many features fit into the latents and into one head of both cross-attentions.
 
-    The constant of each modality, see `placed`, and the `fine` latents are not counted.
+    The constant of each modality, see `placed`, is not counted.
 
     Raises:
         UserError: there is no room for one feature and the constant of each modality.
@@ -173,7 +166,7 @@ def feature_room(config: AutoencoderConfig, places: Mapping[str, Places], fine: 
         config.token_channels // config.cross_attention_heads,
         config.latent_channels // config.decoder_heads,
     )
-    needed = 2 * len(places) + fine
+    needed = 2 * len(places)
     if room < needed:
         raise UserError(
             f"initialization='placed' needs {needed} channels or more in each head of the "
@@ -181,9 +174,9 @@ def feature_room(config: AutoencoderConfig, places: Mapping[str, Places], fine: 
             f'{config.latent_channels}, or lower cross_attention_heads='
             f'{config.cross_attention_heads} or decoder_heads={config.decoder_heads}'
         )
-    return room - len(places) - fine
+    return room - len(places)
 
 
 def check_placement(config: AutoencoderConfig, placement: Placement) -> None:
     """Raises UserError if the placed start cannot be made for this model."""
-    feature_room(config, latent_places(config, placement), fine_latents(placement))
+    feature_room(config, latent_places(config, placement))
