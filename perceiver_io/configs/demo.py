@@ -22,29 +22,31 @@ def get_config() -> ConfigDict:
             width=48,
             classes=placeholder(int),  # as many as the clips have
             initialization='placed',
-            video_bands=8,
+            # Up to 12 periods over the width: an attention that follows the pixels of a patch.
+            video_bands=12,
+            video_max_resolution=(4, 24, 24),
             # Bands of 1 to 32 periods in a window: up to 200 Hz, where the clips hum.
             audio_patch=64,
             audio_bands=32,
             audio_max_resolution=64,
-            latents=64,
-            latent_channels=128,
+            latents=316,
+            latent_channels=32,
             self_attends=2,
             self_attention_heads=4,
             decoder_channels=128,
-            label_query_channels=64,
+            label_query_channels=192,  # the width of the decoder's hidden layer, as the widest query
         )
     )
-    # 36 latents for video and 28 for audio.
-    config.initialization.update(dict(video_grid=(1, 6, 6), audio_share=0.44))
+    # 288 latents for video, one for each patch and two frames, and 28 for audio.
+    config.initialization.update(dict(video_grid=(2, 12, 12), audio_share=0.089))
     config.data.update(dict(source='rendered', workers=0, threads=2))
     config.sampling.update(dict(video_queries=192, audio_queries=120))
-    # With the paper's weights, 500 steps are too few to learn the label.
-    config.loss.update(dict(video=4.0, audio=3.0, label=0.1))
+    # With the paper's weights, these steps are too few to learn the label.
+    config.loss.update(dict(video=4.0, audio=4.5, label=0.2))
     config.optimizer.update(
         dict(
             name='muon',
-            learning_rate=0.02,
+            learning_rate=0.01,
             adam_learning_rate=2e-3,
             warmup=0.05,
             flat=0.4,
@@ -55,13 +57,13 @@ def get_config() -> ConfigDict:
     )
     config.training.update(
         dict(
-            steps=500,
-            batch_size=32,
+            steps=1200,
+            batch_size=8,
             log_every=50,
-            eval_every=250,
+            eval_every=600,
             eval_clips=0,
             eval_batch_size=20,
-            checkpoint_every=250,
+            checkpoint_every=600,
         )
     )
     return config

@@ -76,7 +76,7 @@ WRONG = [
     ('train --config=demo --workdir=WORK --config.data.fraction=2.0', 2, 'fraction=2.0'),
     ('train --config=demo --workdir=WORK --config.optimizer.head_first=9', 2, 'init_from'),
     ('train --config=demo --workdir=WORK --config.sampling.audio_masked=2.0', 2, 'audio_masked=2'),
-    ('train --config=demo --workdir=WORK --config.sampling.latents_kept=(65,)', 2, 'latents=64'),
+    ('train --config=demo --workdir=WORK --config.sampling.latents_kept=(317,)', 2, 'latents=316'),
     ('train --config=demo --workdir=WORK --config.data.source=folder', 2, 'data.path'),
     ('train --config=demo --workdir=WORK --config.data.fraction=0.0', 2, 'must be above 0'),
     ('train --config=demo --workdir=WORK --config.data.colour_jitter=1.0', 2, 'in [0, 1)'),
