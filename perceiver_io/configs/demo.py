@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     config.data.update(dict(source='rendered', workers=0, threads=2))
     config.sampling.update(dict(video_queries=192, audio_queries=120))
     # With the paper's weights, these steps are too few to learn the label.
-    config.loss.update(dict(video=4.0, audio=5.0, label=0.5))
+    config.loss.update(dict(video=4.0, audio=4.5, label=0.2))
     config.optimizer.update(
         dict(
             name='muon',
