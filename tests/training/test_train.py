@@ -19,12 +19,14 @@ from helpers.event_files import events
 from helpers.tiny import TINY_DEMO
 
 import perceiver_io
+from perceiver_io.configs import demo
 from perceiver_io.core.errors import UserError
 from perceiver_io.training import accounting
 from perceiver_io.training.progress import NotFinite, check_finite
 from perceiver_io.training.run_lock import LOCK, run_lock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+RATE = demo.get_config().optimizer.learning_rate
 
 
 @pytest.fixture(scope='module')
@@ -81,7 +83,7 @@ def test_a_run_leaves_what_it_promises(finished):
     waits = [line['train/data_wait'] for line in lines if 'train/data_wait' in line]
     assert waits and 0 <= min(waits) <= max(waits) <= 1
     rates = [line['train/learning_rate'] for line in lines if 'train/learning_rate' in line]
-    assert 0 < rates[-1] < rates[0] == pytest.approx(2e-2)  # the end of the cosine, and the peak
+    assert 0 < rates[-1] < rates[0] == pytest.approx(RATE)  # the end of the cosine, and the peak
     [seconds] = [line for line in lines if 'seconds/step' in line]
     assert seconds['step'] == 24 and seconds.keys() - {'step'} == {
         f'seconds/{part}' for part in accounting.PARTS
@@ -207,7 +209,7 @@ def test_changes_are_named_or_refused(finished, cache, tmp_path):
     done = run(workdir, cache, training__batch_size=8, optimizer__learning_rate=1.0)
     assert done.returncode == 1
     assert 'training.batch_size (4 then, 8 now)' in done.stderr
-    assert 'optimizer.learning_rate (0.02 then, 1.0 now)' in done.stderr
+    assert f'optimizer.learning_rate ({RATE} then, 1.0 now)' in done.stderr
     done = run(workdir, cache, training__log_every=2)
     assert done.returncode == 0
     assert 'changed: training.log_every is 2, it was 4' in done.stderr
