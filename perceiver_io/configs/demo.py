@@ -34,7 +34,8 @@ def get_config() -> ConfigDict:
             self_attends=2,
             self_attention_heads=4,
             decoder_channels=128,
-            label_query_channels=192,  # the width of the decoder's hidden layer, as the widest query
+            # The widest query, and with it the decoder's hidden layer.
+            label_query_channels=192,
         )
     )
     # 288 latents for video, one for each patch and two frames, and 28 for audio.

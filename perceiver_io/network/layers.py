@@ -72,11 +72,13 @@ def _einsum_with_rounded_weights(subscripts: str, x: jax.Array, weights: jax.Arr
     return einsum(subscripts, x, weights.astype(x.dtype))
 
 
-def _forward(subscripts: str, x: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple]:
+def _rounded_forward(subscripts: str, x: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple]:
     return _einsum_with_rounded_weights(subscripts, x, weights), (x, weights)
 
 
-def _backward(subscripts: str, saved: tuple, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rounded_backward(
+    subscripts: str, saved: tuple, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, weights = saved
     operands, of_result = subscripts.split('->')
     of_x, of_weights = operands.split(',')
@@ -86,7 +88,7 @@ def _backward(subscripts: str, saved: tuple, gradient: jax.Array) -> tuple[jax.A
     return to_x.astype(x.dtype), to_weights
 
 
-_einsum_with_rounded_weights.defvjp(_forward, _backward)
+_einsum_with_rounded_weights.defvjp(_rounded_forward, _rounded_backward)
 
 
 def linear(x: jax.Array, weights: Affine) -> jax.Array:
