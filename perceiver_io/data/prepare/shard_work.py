@@ -207,7 +207,7 @@ def _do_chunk(
         media = []
         reading = folder / f'{os.getpid()}.reading'  # names the file at which a worker died
         for clip in clips:
-            reading.write_text(clip.path, errors='replace')
+            files.write_text(reading, clip.path)
             try:
                 if clip.reason:
                     raise transcode.Rejected(clip.reason, clip.detail)
