@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from absl import flags
 from helpers.media_files import frame_times, make_media
-from helpers.prepare_runs import command, examples, rejects
+from helpers.prepare_runs import command, examples, rejects, stored_clips
 
 from perceiver_io import cli, inspect
 from perceiver_io import prepare as program
@@ -171,23 +171,10 @@ def test_inspect_shows_the_form(root, tmp_path, capsys):
 
 def test_rejects_and_resuming(source, root, tmp_path, monkeypatch):
     monkeypatch.setattr(shard_work, 'CHUNK_CLIPS', 2)
-    store, stored = transcode.store, []
-
-    def store_some(path, *arguments):
-        if len(stored) == 5:
-            raise KeyboardInterrupt
-        stored.append(path)
-        return store(path, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(transcode, 'store', store_some)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(source, tmp_path)
-    again = []
-    monkeypatch.setattr(
-        transcode, 'store', lambda path, *more: again.append(path) or store(path, *more)
-    )
-    folder = prepare(source, tmp_path)
+    with stored_clips(interrupt_at=5), pytest.raises(KeyboardInterrupt):
+        prepare(source, tmp_path)
+    with stored_clips() as again:
+        folder = prepare(source, tmp_path)
     assert len(again) == COUNT - 4  # two chunks are not done again
     whole = prepared.find_dataset(root, 'av_folder/decoded')
     assert examples(folder) == examples(whole)

@@ -15,7 +15,7 @@ import pytest
 import simple_parsing
 import tensorflow_datasets as tfds
 from helpers import kinetics_trees
-from helpers.prepare_runs import ROOT, command, examples, rejects
+from helpers.prepare_runs import ROOT, command, examples, rejects, stored_clips
 from tensorflow_datasets.scripts.cli import build
 
 from perceiver_io import prepare as program
@@ -239,23 +239,10 @@ def test_an_interruption_costs_a_chunk_at_most(tmp_path, contents, monkeypatch):
     monkeypatch.setattr(shard_work, 'CHUNK_CLIPS', 3)
     planted = kinetics_trees.plan(contents, 40, 0)
     source = kinetics_trees.build('cvdf', tmp_path / 'source', planted, contents)
-    store, stored = shard_work.transcode.store, []
-
-    def store_some(path, *arguments):
-        if len(stored) == 20:
-            raise KeyboardInterrupt
-        stored.append(path)
-        return store(path, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shard_work.transcode, 'store', store_some)
-        with pytest.raises(KeyboardInterrupt):
-            prepare('kinetics700_2020', source, tmp_path / 'data')
-    again = []
-    monkeypatch.setattr(
-        shard_work.transcode, 'store', lambda path, *more: again.append(path) or store(path, *more)
-    )
-    prepare('kinetics700_2020', source, tmp_path / 'data')
+    with stored_clips(interrupt_at=20) as stored, pytest.raises(KeyboardInterrupt):
+        prepare('kinetics700_2020', source, tmp_path / 'data')
+    with stored_clips() as again:
+        prepare('kinetics700_2020', source, tmp_path / 'data')
     assert len(set(stored) & set(again)) == 20 % 3
     assert {pathlib.Path(path).stem for path in stored + again} == {clip.name for clip in planted}
 

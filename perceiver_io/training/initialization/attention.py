@@ -34,17 +34,6 @@ def regress(
         target: places [m, axes] to features [m, r].
         rng: chooses the points.
     """
-    return regress_rows(grids, label, name, lambda index, x: target(grids[name].places(index)), rng)
-
-
-def regress_rows(
-    grids: Mapping[str, Grid],
-    label: np.ndarray | None,
-    name: str,
-    target: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """`regress` for a target of the indices [m] of points and the points [m, d] themselves."""
     width = grids[name].width
     gram, outer = _RIDGE * np.eye(width), np.zeros((width, 0))
     for other, grid in grids.items():
@@ -52,7 +41,7 @@ def regress_rows(
         x = grid.rows(index, rng)
         gram += x.T @ x / len(x)
         if other == name:
-            outer = x.T @ target(index, x) / len(x)
+            outer = x.T @ target(grid.places(index)) / len(x)
     if label is not None:
         gram += label.T @ label / len(label)
     return np.linalg.solve(gram, outer)
