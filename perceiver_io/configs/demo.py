@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
             audio_bands=32,
             audio_max_resolution=64,
             latents=316,
-            latent_channels=32,
+            latent_channels=48,
             self_attends=2,
             self_attention_heads=4,
             decoder_channels=128,

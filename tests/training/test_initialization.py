@@ -4,9 +4,10 @@ import chex
 import numpy as np
 import pytest
 from helpers import fresh
-from helpers.placed import SMALL, SUBSETS, make_config, with_heads
+from helpers.placed import SMALL, SUBSETS, make_config, smooth_clip, with_heads
 
 from perceiver_io.core.errors import UserError
+from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.models.config import AutoencoderConfig
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.initialization import attention, grids, places
@@ -63,6 +64,16 @@ class Reading:
                 self.params, fresh.DECODER, self.config.decoder_heads, queries[name], self.latents
             )
         )
+
+    def distance_of_queries(self, name: str, index) -> float:
+        """Distance of queries from the latents that they read most; 95% of them have less.
+
+        In distances of neighbouring latents, over all axes.
+        """
+        place = self.places[name]
+        most = self.of_queries(name, index)[..., self.own(name)].argmax(-1)
+        distance = np.abs(place.points[most] - self.grid(name).places(index))
+        return float(np.quantile(distance * np.array(place.counts) / 2, 0.95))
 
     def grid(self, name: str, of=grids.query_grids) -> grids.Grid:
         return of(self.params, self.config)[name]
@@ -124,10 +135,23 @@ def test_queries_read_the_latents_of_their_places(reading):
         weights = reading.of_queries(name, index)
         target = np.prod([min(2, count) for count in place.counts])
         assert perplexity(weights) == pytest.approx(target, rel=0.1)
-        inside = weights[..., reading.own(name)]
-        assert np.median(inside.sum(-1)) > 0.98
-        distance = np.abs(place.points[inside.argmax(-1)] - reading.grid(name).places(index))
-        assert np.quantile(distance * np.array(place.counts) / 2, 0.95) <= 1
+        assert np.median(weights[..., reading.own(name)].sum(-1)) > 0.98
+        assert reading.distance_of_queries(name, index) <= 1
+
+
+@pytest.mark.parametrize('latent_channels', [24, 64])
+def test_queries_find_the_places_in_encoded_latents(latent_channels):
+    """Where the features fill nearly all channels, too."""
+    config = make_config(latent_channels=latent_channels, self_attends=2)
+    reading = Reading(config)
+    clip = smooth_clip(config, 1)
+    model = Autoencoder(config)
+    reading.latents = np.asarray(
+        model.encode(reading.params, video=clip.video / 255, audio=clip.audio / 32768)
+    )[0]
+    for name in reading.places:
+        index = np.arange(0, reading.grid(name).position.size, 3)
+        assert reading.distance_of_queries(name, index) <= 1, name
 
 
 def test_the_labels_query_reads_all_latents_alike(reading):
@@ -164,7 +188,7 @@ def test_the_knobs_set_what_they_say():
         video_grid=(1, 4, 4),
         alternate_time=True,
         readouts=0.5,
-        self_attends=0.0,
+        encoder_outputs=0.0,
         video_mean=0.3,
     )
     config = CASES['all']
@@ -180,15 +204,14 @@ def test_the_knobs_set_what_they_say():
     readout = 'projection_postprocessor/linear'
     np.testing.assert_array_equal(reading.params[readout]['b'], np.float32(0.3))
     np.testing.assert_allclose(reading.params[readout]['w'], 0.5 * reading.before[readout]['w'])
-    scaled = [
-        module
-        for module, leaves in reading.params.items()
-        if 'self_attention' in module and 'w' in leaves and not leaves['w'].any()
-    ]
-    assert [module.split('self_attention/')[1] for module in scaled] == [
-        'attention/linear_3',
-        'mlp/linear_1',
-    ]
+    zero = {
+        module for module, leaves in reading.params.items() if not leaves.get('w', np.ones(1)).any()
+    }
+    assert zero == {
+        f'encoder/~/{layer}/{output}'
+        for layer in ('cross_attention', 'self_attention')
+        for output in ('attention/linear_3', 'mlp/linear_1')
+    }
 
 
 @pytest.mark.slow

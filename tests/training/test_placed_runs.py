@@ -51,7 +51,6 @@ def test_the_placed_start_changes_what_it_says_and_is_deterministic():
         for name, leaf in leaves.items()
         if (leaf != original[module][name]).any()
     }
-    own = 'encoder/~/self_attention'
     assert changed == {
         f'{fresh.LATENTS}/pos_embs',
         *(
@@ -59,7 +58,11 @@ def test_the_placed_start_changes_what_it_says_and_is_deterministic():
             for module in (fresh.ENCODER, fresh.DECODER)
             for layer in ('linear', 'linear_1')
         ),
-        *(f'{own}/{layer}/w' for layer in ('attention/linear_3', 'mlp/linear_1')),
+        *(
+            f'{module}/{layer}/w'
+            for module in (fresh.ENCODER, 'encoder/~/self_attention')
+            for layer in ('attention/linear_3', 'mlp/linear_1')
+        ),
         'audio_postprocessor/linear/w',
         'projection_postprocessor/linear/w',
         'projection_postprocessor/linear/b',

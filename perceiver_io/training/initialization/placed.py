@@ -9,7 +9,8 @@ maximum at p = p':
                their modality uses
     encoder    its keys are the features of the tokens' places: a latent reads around its place
     decoder    its queries are the features of the places asked for, and the constant of their
-               modality; its keys are those in the latents
+               modality; its keys are those in the latents. What the encoder adds to the latents
+               leaves their directions alone
 
 The weights that turn tokens and queries into features are found by ridge regression, the scales of
 the logits by bisection, see `attention`. Only initial values differ: the function, the parameter
@@ -34,6 +35,7 @@ from perceiver_io.training.initialization.places import Features, latent_places,
 ENCODER = 'encoder/~/cross_attention'
 DECODER = 'multimodal_decoder/~/basic_decoder/cross_attention'
 LATENTS = 'encoder/~/trainable_position_encoding'
+ADDED_TO_LATENTS = ('attention/linear_3', 'mlp/linear_1')  # output layers in the encoder
 
 Params = dict[str, dict[str, np.ndarray]]
 Target = Callable[[np.ndarray], np.ndarray]  # places [m, axes] to features [m, r]
@@ -110,7 +112,7 @@ def placed_parameters(
         key=directions.T,
     )
 
-    scale_outputs(values, placement)
+    scale_outputs(values, directions, placement)
     if placement.shuffle:  # the network does not depend on the order of the latents
         values[LATENTS]['pos_embs'] = rng.permutation(values[LATENTS]['pos_embs'])
     return values
@@ -168,12 +170,18 @@ def set_attention(
         layer['w'][:] = math.sqrt(math.sqrt(e)) * np.concatenate(by_head, axis=1)
 
 
-def scale_outputs(params: Params, placement: Placement) -> None:
-    """Scales the output layers of self-attends and the readouts, and sets the video's bias."""
+def scale_outputs(params: Params, directions: np.ndarray, placement: Placement) -> None:
+    """Changes the layers that add to the latents, and the readouts, in place.
+
+    What the encoder adds keeps out of the directions [r, d] of the places, and is small, because
+    the decoder's layer norm divides the places by the norm of the whole latent. Otherwise pixels
+    ask latents that are several rows away, and some rows are never asked.
+    """
     readouts = {f'{name}/linear' for name in Readout.NAMES.values()}
     for module, leaves in params.items():
-        if '/self_attention' in module and module.endswith(('attention/linear_3', 'mlp/linear_1')):
-            leaves['w'] *= placement.self_attends
+        if module.startswith('encoder/') and module.endswith(ADDED_TO_LATENTS):
+            leaves['w'] -= leaves['w'] @ directions.T @ directions
+            leaves['w'] *= placement.encoder_outputs
         if module in readouts:
             leaves['w'] *= placement.readouts
     video = params.get(f'{Readout.NAMES["video"]}/linear')
