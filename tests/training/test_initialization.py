@@ -139,19 +139,20 @@ def test_queries_read_the_latents_of_their_places(reading):
         assert reading.distance_of_queries(name, index) <= 1
 
 
-@pytest.mark.parametrize('latent_channels', [24, 64])
+@pytest.mark.parametrize('latent_channels', [32, 64])
 def test_queries_find_the_places_in_encoded_latents(latent_channels):
-    """Where the features fill nearly all channels, too."""
-    config = make_config(latent_channels=latent_channels, self_attends=2)
+    """Where the features of the places fill nearly all channels, too."""
+    config = make_config(
+        height=48, width=48, latents=160, latent_channels=latent_channels, self_attends=2
+    )
     reading = Reading(config)
     clip = smooth_clip(config, 1)
-    model = Autoencoder(config)
     reading.latents = np.asarray(
-        model.encode(reading.params, video=clip.video / 255, audio=clip.audio / 32768)
+        Autoencoder(config).encode(reading.params, video=clip.video / 255, audio=clip.audio / 32768)
     )[0]
     for name in reading.places:
         index = np.arange(0, reading.grid(name).position.size, 3)
-        assert reading.distance_of_queries(name, index) <= 1, name
+        assert reading.distance_of_queries(name, index) < 0.9, name
 
 
 def test_the_labels_query_reads_all_latents_alike(reading):
