@@ -125,6 +125,16 @@ def test_a_loop_counts_as_often_as_it_runs(trips, count):
     assert program.traffic == count * 800 + 200
 
 
+def test_a_collective_of_several_arrays_tells_all_types():
+    arrays = '(bf16[5]{0}, f32[4,4]{1,0}, f32[3]{0})'
+    program = read_program(
+        f'ENTRY %main (x: f32[3]) -> {arrays} {{\n'
+        f'  ROOT %sums = {arrays} all-reduce(%a, %b, %x), to_apply=%sum\n'
+        '}\n'
+    )
+    assert program.collectives == (Collective('all-reduce', 'f32+bf16', 76 + 10, 1),)
+
+
 def test_what_a_compiler_here_wrote_is_read():
     def scan(x, w):
         return jax.lax.scan(lambda x, _: (jnp.tanh(x @ w), None), x, None, length=9)[0]
