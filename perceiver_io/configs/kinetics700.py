@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
     config.initialization.tokens_per_latent = 1.0
     config.initialization.audio_tokens_per_latent = 1.0
     config.initialization.latents_per_query = 2.0
-    config.initialization.encoder_outputs = 0.3
+    config.initialization.self_attends = 0.3
     config.initialization.readouts = 0.1
     config.initialization.shuffle = False
     config.initialization.video_mean = 0.45  # of the training pixels

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     # original start, where the mean colour has 12.9 dB.
     config.model.initialization = 'placed'
     # As in that run: the latents that the decoder reads first are still close to their places.
-    config.initialization.encoder_outputs = 0.1
+    config.initialization.self_attends = 0.1
 
     # The paper's weights put audio 33 times above video. With 1 : 1 that run learned both.
     # The label's is a choice: its cross-entropy begins at 6.6, and the L1 errors near 0.2.

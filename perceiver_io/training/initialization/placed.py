@@ -112,7 +112,7 @@ def placed_parameters(
         key=directions.T,
     )
 
-    scale_outputs(values, directions, placement)
+    change_outputs(values, directions, placement)
     if placement.shuffle:  # the network does not depend on the order of the latents
         values[LATENTS]['pos_embs'] = rng.permutation(values[LATENTS]['pos_embs'])
     return values
@@ -170,18 +170,19 @@ def set_attention(
         layer['w'][:] = math.sqrt(math.sqrt(e)) * np.concatenate(by_head, axis=1)
 
 
-def scale_outputs(params: Params, directions: np.ndarray, placement: Placement) -> None:
+def change_outputs(params: Params, directions: np.ndarray, placement: Placement) -> None:
     """Changes the layers that add to the latents, and the readouts, in place.
 
-    What the encoder adds keeps out of the directions [r, d] of the places, and is small, because
-    the decoder's layer norm divides the places by the norm of the whole latent. Otherwise pixels
-    ask latents that are several rows away, and some rows are never asked.
+    What the encoder's layers add keeps out of the directions [r, d] of the places. Otherwise it
+    changes the places that the decoder finds: with few channels, pixels ask latents that are
+    several rows away, and training may never find some of the rows.
     """
     readouts = {f'{name}/linear' for name in Readout.NAMES.values()}
     for module, leaves in params.items():
         if module.startswith('encoder/') and module.endswith(ADDED_TO_LATENTS):
             leaves['w'] -= leaves['w'] @ directions.T @ directions
-            leaves['w'] *= placement.encoder_outputs
+            if '/self_attention' in module:
+                leaves['w'] *= placement.self_attends
         if module in readouts:
             leaves['w'] *= placement.readouts
     video = params.get(f'{Readout.NAMES["video"]}/linear')

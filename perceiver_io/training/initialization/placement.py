@@ -24,8 +24,8 @@ class Placement:
             per latent.
         audio_tokens_per_latent: the same for the audio.
         latents_per_query: latents that a query reads along each axis with two latents or more.
-        encoder_outputs: factor for the output layers of the encoder's attentions and MLPs. If they
-            are small, the latents that the decoder reads are still close to the initial ones.
+        self_attends: factor for the output layers of the self-attends. If they are small, the
+            latents that the decoder reads are still close to the initial ones.
         readouts: factor for the weights of the readouts.
         shuffle: whether the latents come in a random order, so that the first of them lie
             everywhere, as `sampling.latents_kept` needs; False: the audio's, then the video's.
@@ -39,7 +39,7 @@ class Placement:
     tokens_per_latent: float = 1.0
     audio_tokens_per_latent: float = 1.0
     latents_per_query: float = 2.0
-    encoder_outputs: float = 0.3
+    self_attends: float = 0.3
     readouts: float = 0.1
     shuffle: bool = False
     video_mean: float = 0.45
@@ -58,6 +58,6 @@ class Placement:
             raise UserError(
                 f'initialization.latents_per_query={self.latents_per_query} must be at least 1'
             )
-        for name in ('encoder_outputs', 'readouts'):
+        for name in ('self_attends', 'readouts'):
             if getattr(self, name) < 0:
                 raise UserError(f'initialization.{name}={getattr(self, name)} must not be negative')
