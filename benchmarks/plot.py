@@ -49,7 +49,7 @@ def learning_curves(
         arms: {name: runs}, each run a list of (step, seconds, video PSNR in dB). The runs of an arm
             have one colour.
     """
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout='constrained', sharey=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 5), layout='constrained', sharey=True)
     for axis, column, label in zip(axes, (0, 1), ('steps', 'seconds of training')):
         for number, (name, runs) in enumerate(arms.items()):
             for run in runs:
@@ -60,6 +60,6 @@ def learning_curves(
         axis.set(xlabel=label)
         axis.grid(alpha=0.3)
     axes[0].set(ylabel='video PSNR in dB, evaluation clips')
-    axes[1].legend(fontsize='small')
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
