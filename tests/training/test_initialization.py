@@ -148,7 +148,7 @@ def test_queries_find_the_places_in_encoded_latents(latent_channels):
     reading = Reading(config)
     clip = smooth_clip(config, 1)
     reading.latents = np.asarray(
-        Autoencoder(config).encode(reading.params, video=clip.video / 255, audio=clip.audio / 32768)
+        Autoencoder(config).encode(reading.params, video=clip.video, audio=clip.audio)
     )[0]
     for name in reading.places:
         index = np.arange(0, reading.grid(name).position.size, 3)

@@ -112,7 +112,7 @@ def placed_parameters(
         key=directions.T,
     )
 
-    change_outputs(values, directions, placement)
+    set_outputs(values, directions, placement)
     if placement.shuffle:  # the network does not depend on the order of the latents
         values[LATENTS]['pos_embs'] = rng.permutation(values[LATENTS]['pos_embs'])
     return values
@@ -170,8 +170,8 @@ def set_attention(
         layer['w'][:] = math.sqrt(math.sqrt(e)) * np.concatenate(by_head, axis=1)
 
 
-def change_outputs(params: Params, directions: np.ndarray, placement: Placement) -> None:
-    """Changes the layers that add to the latents, and the readouts, in place.
+def set_outputs(params: Params, directions: np.ndarray, placement: Placement) -> None:
+    """Changes the encoder's output layers, the readouts and the video's bias, in place.
 
     What the encoder's layers add keeps out of the directions [r, d] of the places. Otherwise it
     changes the places that the decoder finds: with few channels, pixels ask latents that are
