@@ -4,20 +4,21 @@
     python benchmarks/learning.py --config=small --path=FOLDER --same --steps=120 --short=3 \
         --set=model.frames=4
 
-For each arm, the rate is chosen from a grid of three by the video PSNR at the end of the schedule,
-with seed 0, on the clips of the evaluation split with their label hidden. The other seeds train at
-that rate. Every run has its own schedule, warm-up and decay to 0, over all its steps. The last arms
-are the first and the last recipe again with fewer steps.
+For each arm, the rate is chosen from a grid by the video PSNR at the end of the schedule, with seed
+0, on the clips of the evaluation split with their label hidden. The grid has three rates, and goes
+on while its best rate is its smallest or its largest. The other seeds train at the best rate. Every
+run has its own schedule, warm-up and decay to 0, over all its steps. The last arms are placed +
+Muon again with fewer steps.
 
 Every finished run is a line in OUTPUT.jsonl; the same command goes on where it was stopped. Seconds
 are those of the steps, with reading, without compilation and evaluation.
 """
 
 import argparse
-import collections
 import dataclasses
 import importlib
 import json
+import math
 import pathlib
 import statistics
 import sys
@@ -139,13 +140,34 @@ class Evaluations:
 
 
 def wanted(arm: Arm, seeds: int, done: Mapping[tuple, Any]) -> Iterator[tuple[float, int]]:
-    """The (rate, seed) of an arm's runs, in order: the grid, then more seeds at the best rate."""
-    for rate in RATES[arm.optimizer]:
-        yield rate, 0
-    grid = {rate: done[str(arm), rate, 0]['points'][-1] for rate in RATES[arm.optimizer]}
-    best = max(grid, key=lambda rate: grid[rate]['video_psnr'])
+    """The (rate, seed) of an arm's runs: a grid with its best rate inside, then more seeds."""
+    rates = list(RATES[arm.optimizer])
+    best = None
+    while best is None or best in (rates[0], rates[-1]):
+        if best == rates[0]:
+            rates.insert(0, beyond(rates[1], rates[0]))
+        elif best == rates[-1]:
+            rates.append(beyond(rates[-2], rates[-1]))
+        for rate in rates:
+            yield rate, 0
+        best = best_rate(str(arm), rates, done)
     for seed in range(1, seeds):
         yield best, seed
+
+
+def best_rate(arm: str, rates: Sequence[float], done: Mapping[tuple, Mapping[str, Any]]) -> float:
+    """Of the runs with seed 0, the rate with the highest video PSNR; NaN is the lowest."""
+
+    def psnr(rate: float) -> float:
+        value = done[arm, rate, 0]['points'][-1]['video_psnr']
+        return -math.inf if math.isnan(value) else value
+
+    return max(rates, key=psnr)
+
+
+def beyond(inner: float, edge: float) -> float:
+    """The rate next to the edge of a grid, in its proportion, with two digits."""
+    return float(f'{edge * edge / inner:.2g}')
 
 
 def train(
@@ -217,14 +239,11 @@ def describe(run: Mapping[str, Any]) -> str:
 
 def at_best_rate(done: Mapping[tuple, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The runs of every arm at the rate that was chosen."""
-    by_arm = collections.defaultdict(list)
-    for (arm, rate, seed), run in done.items():
-        by_arm[arm].append((rate, seed, run))
     chosen = {}
-    for arm, runs in by_arm.items():
-        grid = {rate: run['points'][-1]['video_psnr'] for rate, seed, run in runs if seed == 0}
-        best = max(grid, key=grid.__getitem__)
-        chosen[arm] = [run for rate, _, run in runs if rate == best]
+    for name in dict.fromkeys(arm for arm, _, _ in done):
+        rates = [rate for arm, rate, seed in done if arm == name and seed == 0]
+        best = best_rate(name, rates, done)
+        chosen[name] = [run for (arm, rate, _), run in done.items() if (arm, rate) == (name, best)]
     return chosen
 
 
