@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     config.initialization = ConfigDict()
     config.initialization.audio_share = 0.25
     config.initialization.video_grid = placeholder(tuple)  # solved for
-    config.initialization.alternate_time = False
+    config.initialization.time_ends = False
     config.initialization.spread = 1.0
     config.initialization.tokens_per_latent = 1.0
     config.initialization.audio_tokens_per_latent = 1.0

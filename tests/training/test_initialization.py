@@ -186,15 +186,16 @@ def test_the_knobs_set_what_they_say():
         tokens_per_latent=0.5,
         audio_tokens_per_latent=2.0,
         latents_per_query=1.5,
-        video_grid=(1, 4, 4),
-        alternate_time=True,
+        video_grid=(2, 2, 4),
+        time_ends=True,
         readouts=0.5,
         self_attends=0.0,
         video_mean=0.3,
     )
     config = CASES['all']
     reading = Reading(config, knobs)
-    assert reading.places['video'].counts == (2, 4, 4)
+    assert reading.places['video'].counts == (2, 2, 4)
+    assert reading.places['video'].points[:, 0].max() == 1 - 1 / config.frames
     assert len(reading.places['audio'].points) == 24 - 16
     video, _ = reading.of_latents('video')
     audio, _ = reading.of_latents('audio')
@@ -266,10 +267,18 @@ def test_best_grid_fits():
 
 def test_places_are_the_centres_of_cells():
     np.testing.assert_allclose(places.grid_places((2, 1)), [[-0.5, 0.0], [0.5, 0.0]])
-    points = places.alternate_in_time(places.grid_places((1, 2, 2)), (1, 2, 2))
-    np.testing.assert_allclose(points[:, 0], [-0.5, 0.5, 0.5, -0.5])
-    points = places.alternate_in_time(places.grid_places((2, 1, 2)), (2, 1, 2))
-    np.testing.assert_allclose(points[:, 0], [-0.75, -0.25, 0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    'layers, expected',
+    [(1, [0]), (2, [-0.75, 0.75]), (3, [-0.75, 0, 0.75]), (4, [-0.75, -0.25, 0.25, 0.75])],
+)
+def test_places_from_the_first_to_the_last_frame(layers, expected):
+    config = make_config(modalities=('video',), frames=4, latents=16 * layers)
+    placement = Placement(video_grid=(layers, 4, 4), time_ends=True)
+    points = places.latent_places(config, placement)['video'].points
+    np.testing.assert_allclose(np.unique(points[:, 0]), expected, atol=1e-12)
+    np.testing.assert_array_equal(points[:, 1:], places.grid_places((layers, 4, 4))[:, 1:])
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ class Placement:
         audio_share: share of the latents that the audio gets if the model also has video. Latents
             that do not fill the video's grid go to the audio, too.
         video_grid: video latents along (t, y, x); None for the grid of `places.best_grid`.
-        alternate_time: whether video latents lie in the first and the second half of their cell in
-            time alternately, like the fields of a checkerboard over y and x. False: at its centre.
+        time_ends: whether the first and last video latents along t lie in the first and last frame.
+            False: at the centres of equal parts of the window. Latents that read one frame each
+            then leave the frames beyond them to be extrapolated.
         spread: standard deviation of the kernel of each axis, in distances of neighbouring latents.
         tokens_per_latent: tokens that a video latent reads, as a multiple of the modality's tokens
             per latent.
@@ -34,7 +35,7 @@ class Placement:
 
     audio_share: float = 0.25
     video_grid: tuple[int, int, int] | None = None
-    alternate_time: bool = False
+    time_ends: bool = False
     spread: float = 1.0
     tokens_per_latent: float = 1.0
     audio_tokens_per_latent: float = 1.0

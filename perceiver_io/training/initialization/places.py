@@ -52,8 +52,8 @@ def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, 
                 f'the {n} of the model{rest}'
             )
         points = grid_places(grid)
-        if placement.alternate_time:
-            points, grid = alternate_in_time(points, grid), (2 * grid[0], *grid[1:])
+        if placement.time_ends:
+            points = from_first_to_last(points, grid[0], shape[0])
         while not both and len(points) < n:
             points = np.concatenate([points, grid_places(best_grid(n - len(points), shape))])
         places['video'] = Places(points, grid)
@@ -88,11 +88,11 @@ def grid_places(counts: Sequence[int]) -> np.ndarray:
     return np.stack(np.meshgrid(*centres, indexing='ij'), axis=-1).reshape(-1, len(counts))
 
 
-def alternate_in_time(points: np.ndarray, grid: tuple[int, int, int]) -> np.ndarray:
-    """Moves the places [n, 3] of a grid by a quarter of a cell back or forth in t, alternately."""
-    _, y, x = np.unravel_index(np.arange(len(points)), grid)
-    offset = np.where((y + x) % 2, 0.5, -0.5) / grid[0]
-    return points + np.stack([offset, 0 * offset, 0 * offset], axis=1)
+def from_first_to_last(points: np.ndarray, count: int, frames: int) -> np.ndarray:
+    """Stretches `count` places along t, of [n, 3], from the first to the last of `frames`."""
+    if count == 1:
+        return points
+    return points * np.array([(1 - 1 / frames) / (1 - 1 / count), 1, 1])
 
 
 @dataclasses.dataclass(frozen=True)
