@@ -1,4 +1,4 @@
-"""Log-log plots of a benchmark's rows. Needs matplotlib (requirements-dev.txt)."""
+"""Plots of what benchmarks measured. Needs matplotlib (requirements-dev.txt)."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -61,5 +61,25 @@ def learning_curves(
         axis.grid(alpha=0.3)
     axes[0].set(ylabel='video PSNR in dB, evaluation clips')
     figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=3)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def training_curves(
+    path: str | os.PathLike, plots: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+) -> None:
+    """Writes an image with one plot over steps for each quantity, side by side.
+
+    Args:
+        path: of the image.
+        plots: {label of the y axis: {name of a run: points (step, value)}}.
+    """
+    figure, axes = pyplot.subplots(1, len(plots), figsize=(12, 4.4), layout='constrained')
+    for axis, (label, runs) in zip(axes, plots.items()):
+        for name, points in runs.items():
+            axis.plot(*zip(*points), '.-', linewidth=1, label=name)
+        axis.set(xlabel='steps', ylabel=label)
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
