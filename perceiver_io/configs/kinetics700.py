@@ -62,6 +62,7 @@ def get_config() -> ConfigDict:
     config.initialization.video_grid = placeholder(tuple)  # solved for
     config.initialization.time_ends = False
     config.initialization.spread = 1.0
+    config.initialization.time_spread = 1.0
     config.initialization.tokens_per_latent = 1.0
     config.initialization.audio_tokens_per_latent = 1.0
     config.initialization.latents_per_query = 2.0

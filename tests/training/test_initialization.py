@@ -266,7 +266,8 @@ def test_best_grid_fits():
 
 
 def test_places_are_the_centres_of_cells():
-    np.testing.assert_allclose(places.grid_places((2, 1)), [[-0.5, 0.0], [0.5, 0.0]])
+    found = places.product(places.centres(2), places.centres(1))
+    np.testing.assert_allclose(found, [[-0.5, 0.0], [0.5, 0.0]])
 
 
 @pytest.mark.parametrize(
@@ -278,7 +279,8 @@ def test_places_from_the_first_to_the_last_frame(layers, expected):
     placement = Placement(video_grid=(layers, 4, 4), time_ends=True)
     points = places.latent_places(config, placement)['video'].points
     np.testing.assert_allclose(np.unique(points[:, 0]), expected, atol=1e-12)
-    np.testing.assert_array_equal(points[:, 1:], places.grid_places((layers, 4, 4))[:, 1:])
+    centres = places.centres(4)
+    np.testing.assert_array_equal(points[:16, 1:], places.product(centres, centres))
 
 
 @pytest.mark.slow
@@ -296,8 +298,9 @@ def test_every_latent_has_a_place_of_its_own(modalities, latents):
 
 
 def test_features_are_the_kernel():
-    features = places.Features((6, 1, 4), spread=1.0)
-    points = places.grid_places((6, 1, 4))
+    axes = tuple(map(places.centres, (6, 1, 4)))
+    features = places.Features(axes, widths=(2 / 6, 2, 2 / 4))
+    points = places.product(*axes)
     gram = features(points) @ features(points).T
     expected = sum(
         places.kernel(points[:, axis], points[:, axis], 2 / count)

@@ -62,7 +62,7 @@ def placed_parameters(
         for module, leaves in params.items()
     }
     places = latent_places(config, placement)
-    features = make_features(config, places, placement.spread)
+    features = make_features(config, places, placement)
     has_label = 'label' in config.modalities
     d = config.latent_channels
 
@@ -120,7 +120,7 @@ def placed_parameters(
 
 def with_constant(features: Features) -> Target:
     """F and a constant of the same norm, by which a query finds the latents of its modality."""
-    constant = math.sqrt(max(1, sum(count > 1 for count in features.counts)))
+    constant = math.sqrt(max(1, sum(len(axis) > 1 for axis in features.axes)))
 
     def target(points: np.ndarray) -> np.ndarray:
         return np.pad(features(points), ((0, 0), (0, 1)), constant_values=constant)

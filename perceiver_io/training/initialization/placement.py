@@ -20,7 +20,9 @@ class Placement:
         time_ends: whether the first and last video latents along t lie in the first and last frame.
             False: at the centres of equal parts of the window. Latents that read one frame each
             then leave the frames beyond them to be extrapolated.
-        spread: standard deviation of the kernel of each axis, in distances of neighbouring latents.
+        spread: standard deviation of the kernel of each axis, as a multiple of its length over the
+            number of latents along it.
+        time_spread: the same for the video's axis t.
         tokens_per_latent: tokens that a video latent reads, as a multiple of the modality's tokens
             per latent.
         audio_tokens_per_latent: the same for the audio.
@@ -37,6 +39,7 @@ class Placement:
     video_grid: tuple[int, int, int] | None = None
     time_ends: bool = False
     spread: float = 1.0
+    time_spread: float = 1.0
     tokens_per_latent: float = 1.0
     audio_tokens_per_latent: float = 1.0
     latents_per_query: float = 2.0
@@ -52,7 +55,7 @@ class Placement:
             raise UserError(
                 f'initialization.video_grid={self.video_grid} must have three positive numbers'
             )
-        for name in ('spread', 'tokens_per_latent', 'audio_tokens_per_latent'):
+        for name in ('spread', 'time_spread', 'tokens_per_latent', 'audio_tokens_per_latent'):
             if getattr(self, name) <= 0:
                 raise UserError(f'initialization.{name}={getattr(self, name)} must be positive')
         if self.latents_per_query < 1:

@@ -6,7 +6,7 @@ audio. Patches, pixels and latents are at the centres of equal cells.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,11 +22,16 @@ class Places:
 
     Attributes:
         points: [n, axes].
-        counts: how many different places the latents have along each axis.
+        axes: the different coordinates of the latents' grid, along each axis.
     """
 
     points: np.ndarray
-    counts: tuple[int, ...]
+    axes: tuple[np.ndarray, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many different coordinates there are along each axis."""
+        return tuple(map(len, self.axes))
 
 
 def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, Places]:
@@ -46,20 +51,22 @@ def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, 
         shape = config.video_token_shape
         grid = placement.video_grid or best_grid(n - audio, shape)
         if math.prod(grid) > n - min(audio, 1):
-            rest = ' and leave some for the audio' if both else ''
+            condition = ' and leave some for the audio' if both else ''
             raise UserError(
                 f'initialization.video_grid={grid} is {math.prod(grid)} latents: it must fit into '
-                f'the {n} of the model{rest}'
+                f'the {n} of the model{condition}'
             )
-        points = grid_places(grid)
-        if placement.time_ends:
-            points = from_first_to_last(points, grid[0], shape[0])
+        t, y, x = map(centres, grid)
+        if placement.time_ends and len(t) > 1:
+            t *= centres(shape[0])[-1] / t[-1]
+        points = product(t, y, x)
         while not both and len(points) < n:
-            points = np.concatenate([points, grid_places(best_grid(n - len(points), shape))])
-        places['video'] = Places(points, grid)
+            rest = best_grid(n - len(points), shape)
+            points = np.concatenate([points, product(*map(centres, rest))])
+        places['video'] = Places(points, (t, y, x))
         n -= len(points)
     if 'audio' in config.modalities and n:
-        places['audio'] = Places(grid_places((n,)), (n,))
+        places['audio'] = Places(product(centres(n)), (centres(n),))
     return {name: places[name] for name in PARAMETER_NAMES if name in places}
 
 
@@ -82,17 +89,14 @@ def best_grid(count: int, shape: tuple[int, int, int]) -> tuple[int, int, int]:
     return min(grids, key=cost)
 
 
-def grid_places(counts: Sequence[int]) -> np.ndarray:
-    """[n, axes]: the centres of equal cells of [-1, 1] along each axis, row-major."""
-    centres = [(2 * np.arange(count) + 1) / count - 1 for count in counts]
-    return np.stack(np.meshgrid(*centres, indexing='ij'), axis=-1).reshape(-1, len(counts))
+def centres(count: int) -> np.ndarray:
+    """[count]: the centres of equal parts of [-1, 1]."""
+    return (2 * np.arange(count) + 1) / count - 1
 
 
-def from_first_to_last(points: np.ndarray, count: int, frames: int) -> np.ndarray:
-    """Stretches `count` places along t, of [n, 3], from the first to the last of `frames`."""
-    if count == 1:
-        return points
-    return points * np.array([(1 - 1 / frames) / (1 - 1 / count), 1, 1])
+def product(*axes: np.ndarray) -> np.ndarray:
+    """[n, axes]: the points of a grid with these coordinates along its axes, row-major."""
+    return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, len(axes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,20 +107,19 @@ class Features:
     made from the eigenvectors of the kernel between the latents' coordinates (Nystroem's method).
 
     Attributes:
-        counts: latents along each axis; an axis with one has no features.
-        spread: sigma, in distances of neighbouring latents.
+        axes: coordinates of the latents along each axis; an axis with one has no features.
+        widths: sigma of each axis.
         rotation: [r', r], applied to these features; None for none.
     """
 
-    counts: tuple[int, ...]
-    spread: float
+    axes: tuple[np.ndarray, ...]
+    widths: tuple[float, ...]
     rotation: np.ndarray | None = None
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         parts = []
-        for axis, count in enumerate(self.counts):
-            if count > 1:
-                centres, sigma = grid_places((count,))[:, 0], 2 * self.spread / count
+        for axis, (centres, sigma) in enumerate(zip(self.axes, self.widths)):
+            if len(centres) > 1:
                 values, vectors = np.linalg.eigh(kernel(centres, centres, sigma))
                 kept = values > 1e-3 * values[-1]
                 basis = vectors[:, kept] / np.sqrt(values[kept])
@@ -136,11 +139,18 @@ def kernel(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def make_features(
-    config: AutoencoderConfig, places: Mapping[str, Places], spread: float
+    config: AutoencoderConfig, places: Mapping[str, Places], placement: Placement
 ) -> dict[str, Features]:
     """The features F of each modality; together at most as many as `feature_room`."""
     room = feature_room(config, places)
-    features = {name: Features(place.counts, spread) for name, place in places.items()}
+    spreads = {
+        'video': (placement.time_spread, placement.spread, placement.spread),
+        'audio': (placement.spread,),
+    }
+    features = {
+        name: Features(place.axes, tuple(2 * np.divide(spreads[name], place.counts)))
+        for name, place in places.items()
+    }
     ranks = {name: f(places[name].points).shape[1] for name, f in features.items()}
     total = sum(ranks.values())
     if total <= room:
