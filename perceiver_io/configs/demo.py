@@ -38,8 +38,17 @@ def get_config() -> ConfigDict:
             label_query_channels=192,
         )
     )
-    # 288 latents for video, one for each patch and two frames, and 28 for audio.
-    config.initialization.update(dict(video_grid=(2, 12, 12), audio_share=0.089))
+    # 288 latents for video, and 28 for audio. Each patch has a latent that reads its first frame
+    # and one that reads its last, so that the frames between them are interpolated.
+    config.initialization.update(
+        dict(
+            video_grid=(2, 12, 12),
+            audio_share=0.089,
+            time_ends=True,
+            time_spread=0.7,
+            tokens_per_latent=0.5,
+        )
+    )
     config.data.update(dict(source='rendered', workers=0, threads=2))
     config.sampling.update(dict(video_queries=192, audio_queries=120))
     # With the paper's weights, these steps are too few to learn the label.

@@ -22,7 +22,7 @@ class Placement:
             then leave the frames beyond them to be extrapolated.
         spread: standard deviation of the kernel of each axis, as a multiple of its length over the
             number of latents along it.
-        time_spread: the same for the video's axis t.
+        time_spread: factor for `spread` along t.
         tokens_per_latent: tokens that a video latent reads, as a multiple of the modality's tokens
             per latent.
         audio_tokens_per_latent: the same for the audio.

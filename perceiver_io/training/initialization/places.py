@@ -144,8 +144,8 @@ def make_features(
     """The features F of each modality; together at most as many as `feature_room`."""
     room = feature_room(config, places)
     spreads = {
-        'video': (placement.time_spread, placement.spread, placement.spread),
-        'audio': (placement.spread,),
+        'video': placement.spread * np.array([placement.time_spread, 1, 1]),
+        'audio': placement.spread,
     }
     features = {
         name: Features(place.axes, tuple(2 * np.divide(spreads[name], place.counts)))
