@@ -283,6 +283,18 @@ def test_places_from_the_first_to_the_last_frame(layers, expected):
     np.testing.assert_array_equal(points[:16, 1:], places.product(centres, centres))
 
 
+def test_latents_read_the_first_and_the_last_frame():
+    config = make_config(frames=4, latents=40)
+    reading = Reading(
+        config,
+        Placement(video_grid=(2, 4, 4), time_ends=True, time_spread=0.5, tokens_per_latent=0.5),
+    )
+    weights, own = reading.of_latents('video')
+    by_frame = weights[..., own].mean(axis=(0, 1)).reshape(2, 16, 4, -1).sum(axis=-1)
+    assert by_frame[0, :, 0].mean() > 0.95, by_frame
+    assert by_frame[1, :, 3].mean() > 0.95, by_frame
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('modalities', SUBSETS)
 @pytest.mark.parametrize('latents', [1, 2, 3, 17, 160])
