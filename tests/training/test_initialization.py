@@ -266,7 +266,7 @@ def test_best_grid_fits():
 
 
 def test_places_are_the_centres_of_cells():
-    found = places.product(places.centres(2), places.centres(1))
+    found = places.grid_points(places.centres(2), places.centres(1))
     np.testing.assert_allclose(found, [[-0.5, 0.0], [0.5, 0.0]])
 
 
@@ -280,7 +280,7 @@ def test_places_from_the_first_to_the_last_frame(layers, expected):
     points = places.latent_places(config, placement)['video'].points
     np.testing.assert_allclose(np.unique(points[:, 0]), expected, atol=1e-12)
     centres = places.centres(4)
-    np.testing.assert_array_equal(points[:16, 1:], places.product(centres, centres))
+    np.testing.assert_array_equal(points[:16, 1:], places.grid_points(centres, centres))
 
 
 def test_latents_read_the_first_and_the_last_frame():
@@ -312,7 +312,7 @@ def test_every_latent_has_a_place_of_its_own(modalities, latents):
 def test_features_are_the_kernel():
     axes = tuple(map(places.centres, (6, 1, 4)))
     features = places.Features(axes, widths=(2 / 6, 2, 2 / 4))
-    points = places.product(*axes)
+    points = places.grid_points(*axes)
     gram = features(points) @ features(points).T
     expected = sum(
         places.kernel(points[:, axis], points[:, axis], 2 / count)

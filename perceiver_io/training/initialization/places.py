@@ -1,7 +1,7 @@
 """Where each latent is placed, and the features that stand for a place.
 
 A place is a point of [-1, 1] for each axis of a modality: (t, y, x) of the video, the time of the
-audio. Patches, pixels and latents are at the centres of equal cells.
+audio. Patches and pixels are at the centres of equal cells, and latents too unless `time_ends`.
 """
 
 import dataclasses
@@ -51,22 +51,22 @@ def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, 
         shape = config.video_token_shape
         grid = placement.video_grid or best_grid(n - audio, shape)
         if math.prod(grid) > n - min(audio, 1):
-            condition = ' and leave some for the audio' if both else ''
+            rest = ' and leave some for the audio' if both else ''
             raise UserError(
                 f'initialization.video_grid={grid} is {math.prod(grid)} latents: it must fit into '
-                f'the {n} of the model{condition}'
+                f'the {n} of the model{rest}'
             )
         t, y, x = map(centres, grid)
-        if placement.time_ends and len(t) > 1:
+        if placement.time_ends and min(len(t), shape[0]) > 1:
             t *= centres(shape[0])[-1] / t[-1]
-        points = product(t, y, x)
+        points = grid_points(t, y, x)
         while not both and len(points) < n:
-            rest = best_grid(n - len(points), shape)
-            points = np.concatenate([points, product(*map(centres, rest))])
+            smaller = best_grid(n - len(points), shape)
+            points = np.concatenate([points, grid_points(*map(centres, smaller))])
         places['video'] = Places(points, (t, y, x))
         n -= len(points)
     if 'audio' in config.modalities and n:
-        places['audio'] = Places(product(centres(n)), (centres(n),))
+        places['audio'] = Places(grid_points(centres(n)), (centres(n),))
     return {name: places[name] for name in PARAMETER_NAMES if name in places}
 
 
@@ -94,7 +94,7 @@ def centres(count: int) -> np.ndarray:
     return (2 * np.arange(count) + 1) / count - 1
 
 
-def product(*axes: np.ndarray) -> np.ndarray:
+def grid_points(*axes: np.ndarray) -> np.ndarray:
     """[n, axes]: the points of a grid with these coordinates along its axes, row-major."""
     return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, len(axes))
 
@@ -118,12 +118,12 @@ class Features:
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         parts = []
-        for axis, (centres, sigma) in enumerate(zip(self.axes, self.widths)):
-            if len(centres) > 1:
-                values, vectors = np.linalg.eigh(kernel(centres, centres, sigma))
+        for x, axis, sigma in zip(points.T, self.axes, self.widths):
+            if len(axis) > 1:
+                values, vectors = np.linalg.eigh(kernel(axis, axis, sigma))
                 kept = values > 1e-3 * values[-1]
                 basis = vectors[:, kept] / np.sqrt(values[kept])
-                parts.append(kernel(points[:, axis], centres, sigma) @ basis)
+                parts.append(kernel(x, axis, sigma) @ basis)
         features = np.concatenate(parts or [np.ones((len(points), 1))], axis=1)
         return features if self.rotation is None else features @ self.rotation
 
@@ -143,14 +143,15 @@ def make_features(
 ) -> dict[str, Features]:
     """The features F of each modality; together at most as many as `feature_room`."""
     room = feature_room(config, places)
+    along_t = placement.spread * placement.time_spread
     spreads = {
-        'video': placement.spread * np.array([placement.time_spread, 1, 1]),
-        'audio': placement.spread,
+        'video': (along_t, placement.spread, placement.spread),
+        'audio': (placement.spread,),
     }
-    features = {
-        name: Features(place.axes, tuple(2 * np.divide(spreads[name], place.counts)))
-        for name, place in places.items()
-    }
+    features = {}
+    for name, place in places.items():
+        widths = (2 * spread / len(axis) for spread, axis in zip(spreads[name], place.axes))
+        features[name] = Features(place.axes, tuple(widths))
     ranks = {name: f(places[name].points).shape[1] for name, f in features.items()}
     total = sum(ranks.values())
     if total <= room:
