@@ -18,8 +18,11 @@ def get_sweep() -> dict[str, Any]:
             'model.label_query_channels': 64,
             'model.video_bands': 8,
             'model.video_max_resolution': None,
-            # The grid of the video latents follows their number.
+            # The grid of the video latents follows their number, and each reads several tokens.
             'initialization.video_grid': None,
+            'initialization.time_ends': False,
+            'initialization.time_spread': 1.0,
+            'initialization.tokens_per_latent': 1.0,
             'initialization.audio_share': 0.44,
             'loss.label': 0.1,
             'optimizer.learning_rate': 0.02,
