@@ -19,14 +19,12 @@ from matplotlib.axes import Axes
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from perceiver_io.checkpoints import loading
+from benchmarks.open_run import open_run
 from perceiver_io.core.clip import Clip
-from perceiver_io.data import sources
 from perceiver_io.distributed import sharding
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.report import attention
 from perceiver_io.report.gather import first_windows
-from perceiver_io.training import run_folder
 from perceiver_io.training.steps import init_state
 
 COLUMNS = 4
@@ -47,13 +45,9 @@ def main() -> None:
     )
     rows = iter(axes)
     for run in args.runs:
-        loaded = loading.load_checkpoint(run)
-        experiment = run_folder.experiment_of(run, loaded)
-        data, spec, model = experiment.data, experiment.clip_spec, Autoencoder(experiment.model)
-        clips = sources.open_source(
-            data, data.eval_split, spec, needs_label=False, classes=loaded.classes
-        )
-        [window] = first_windows(clips.records[:1], spec)
+        loaded, experiment, records = open_run(run)
+        model = Autoencoder(experiment.model)
+        [window] = first_windows(records[:1], experiment.clip_spec)
         state = init_state(
             model,
             optax.sgd(0.0),

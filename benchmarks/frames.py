@@ -16,12 +16,11 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from perceiver_io.checkpoints import loading
+from benchmarks.open_run import open_run
 from perceiver_io.core.clip import Clip
-from perceiver_io.data import sources
+from perceiver_io.metrics import quality
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.report.gather import first_windows
-from perceiver_io.training import run_folder
 from perceiver_io.training.initialization.places import latent_places
 
 CLIPS = 5  # whose attention is looked at
@@ -32,13 +31,9 @@ def main() -> None:
     parser.add_argument('runs', nargs='+', help='with the placed start')
     args = parser.parse_args()
     for run in args.runs:
-        loaded = loading.load_checkpoint(run)
-        experiment = run_folder.experiment_of(run, loaded)
-        data, spec, model = experiment.data, experiment.clip_spec, Autoencoder(experiment.model)
-        records = sources.open_source(
-            data, data.eval_split, spec, needs_label=False, classes=loaded.classes
-        ).records
-        windows = first_windows(records, spec)
+        loaded, experiment, records = open_run(run)
+        model = Autoencoder(experiment.model)
+        windows = first_windows(records, experiment.clip_spec)
         print(run)
         psnr = np.mean([frame_psnr(model, loaded.params, window) for window in windows], axis=0)
         print(f'  PSNR of each frame in dB: {rounded(psnr, 1)}')
@@ -60,7 +55,7 @@ def frame_psnr(model: Autoencoder, params: hk.Params, window: Clip) -> np.ndarra
     video = window.video[None]
     output = np.clip(model.reconstruct(params, video=video, audio=window.audio[None]).video, 0, 1)
     error = np.square(output.reshape(video.shape) - video / 255)
-    return -10 * np.log10(error.mean(axis=(0, 2, 3, 4)))
+    return quality.psnr(error.mean(axis=(0, 2, 3, 4)))
 
 
 def frames_read(
