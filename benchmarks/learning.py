@@ -197,7 +197,7 @@ def train(
     state = init_state(model, optimizer, seed, mesh, placement)
     due = {round(steps * (part + 1) / evaluations) for part in range(evaluations)}
     points, seconds, compiled = [], 0.0, False
-    batches = loop.train_batches(own, evaluate.clips, 0)
+    batches = loop.train_batches(own, evaluate.clips, mesh, 0)
     try:
         for step in range(1, steps + 1):
             begin = time.perf_counter()

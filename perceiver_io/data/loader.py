@@ -64,8 +64,7 @@ def train_batches(
     augmentation: Augmentation | None = None,
     workers: int = 0,
     threads: int = 4,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Batches:
     """Endless batches: all clips in every epoch, each time in another order with other windows.
 
@@ -92,16 +91,15 @@ def train_batches(
         augmentation: random changes of the video; None for none.
         workers: processes that read; 0 reads in this process.
         threads: reading threads in each worker, or in this process.
-        process_index: which rows of each batch to yield: those from process_index * b on, for
-            b = batch_size / process_count.
-        process_count: how many processes share each batch.
+        rows: of each batch that are yielded, as `sharding.own_rows` says; None for all. With
+            several windows per read, all rows of a read or none.
 
     Raises:
         UserError: an argument does not fit the others; or, while iterating, too many clips in a
             row cannot be read.
     """
-    check_batch_size(batch_size, process_count, windows_per_read)
-    _check_process(process_index, process_count)
+    rows = range(batch_size) if rows is None else rows
+    check_rows(rows, batch_size, windows_per_read)
     if first_step < 0 or seed < 0:
         raise UserError(f'{first_step=} and {seed=} must be at least 0')
     reads = (
@@ -120,9 +118,9 @@ def train_batches(
         )
     )
     part = batch_size // windows_per_read  # reads that a batch begins
-    own = part // process_count
-    reads = _own_rows(reads[first_step * part :], part, process_index, own)
-    return _batches(reads, own, workers, threads, windows_per_read)
+    own = [row // windows_per_read for row in rows[::windows_per_read]]
+    reads = _own_rows(reads[first_step * part :], part, own)
+    return _batches(reads, len(own), workers, threads, windows_per_read)
 
 
 def evaluation_batches(
@@ -134,8 +132,7 @@ def evaluation_batches(
     first_batch: int = 0,
     workers: int = 0,
     threads: int = 4,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> Batches:
     """Every window of every clip once, over all processes; for most arguments see `train_batches`.
 
@@ -147,17 +144,16 @@ def evaluation_batches(
         windows: of each clip.
         first_batch: how many batches to skip at the start.
     """
-    check_batch_size(batch_size, process_count)
-    _check_process(process_index, process_count)
+    rows = range(batch_size) if rows is None else rows
+    check_rows(rows, batch_size)
     if windows < 1 or first_batch < 0:
         raise UserError(f'{windows=} must be at least 1, and {first_batch=} at least 0')
     batches = -(-len(source.records) * windows // batch_size)
-    rows = grain.MapDataset.range(batches * batch_size).map(
+    reads = grain.MapDataset.range(batches * batch_size).map(
         functools.partial(examples.fixed_example, source=source, spec=spec, windows=windows)
     )
-    own = batch_size // process_count
-    rows = _own_rows(rows[first_batch * batch_size :], batch_size, process_index, own)
-    return _batches(rows, own, workers, threads)
+    reads = _own_rows(reads[first_batch * batch_size :], batch_size, rows)
+    return _batches(reads, len(rows), workers, threads)
 
 
 def failures(batch: Batch, source: Source) -> list[tuple[str, str]]:
@@ -180,45 +176,45 @@ def why_unreadable(source: Source, record: int, spec: ClipSpec, windows: int = 1
     return 'it could not be read then, and can be read now: evaluate again'
 
 
-def check_batch_size(batch_size: int, process_count: int, windows_per_read: int = 1) -> None:
-    """UserError where batches cannot be divided among the processes and the windows of a read."""
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(f'{batch_size=} must be a positive multiple of {process_count=}')
-    if windows_per_read < 1 or batch_size % (process_count * windows_per_read):
-        times = f' times {process_count=}' if process_count > 1 else ''
-        raise UserError(f'{batch_size=} must be a multiple of {windows_per_read=}{times}')
+def check_rows(rows: Sequence[int], batch_size: int, windows_per_read: int = 1) -> None:
+    """UserError where a batch cannot be divided among the windows of a read, or has no such rows.
 
-
-def _check_process(process_index: int, process_count: int) -> None:
-    if not 0 <= process_index < process_count:
-        raise UserError(f'{process_index=} must be at least 0 and below {process_count=}')
+    Args:
+        rows: of a process, in increasing order.
+        batch_size: rows of a batch over all processes.
+        windows_per_read: which neighbouring rows of a batch share.
+    """
+    if batch_size < 1 or not rows or not 0 <= rows[0] <= rows[-1] < batch_size:
+        raise UserError(f'{batch_size=} must be at least 1, and {rows=} below it')
+    if windows_per_read < 1 or batch_size % windows_per_read:
+        raise UserError(f'{batch_size=} must be a multiple of {windows_per_read=}')
+    reads = {row // windows_per_read for row in rows}
+    if len(rows) != len(reads) * windows_per_read:
+        raise UserError(
+            f'{batch_size=} divides the windows of a read among processes: make it a multiple of '
+            f'{windows_per_read=} times the devices along the mesh axis "data"'
+        )
 
 
 class _OwnRows(grain.MapDataset):
     """A process's rows of every batch of a sequence of examples."""
 
-    def __init__(
-        self, examples: grain.MapDataset, batch_size: int, first_row: int, rows: int
-    ) -> None:
+    def __init__(self, examples: grain.MapDataset, batch_size: int, rows: Sequence[int]) -> None:
         super().__init__(examples)
-        self._batch_size, self._first_row, self._rows = batch_size, first_row, rows
+        self._batch_size, self._rows = batch_size, rows
 
     def __len__(self) -> int:
-        return len(self._parent) // self._batch_size * self._rows
+        return len(self._parent) // self._batch_size * len(self._rows)
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
-        batch, row = divmod(index, self._rows)
-        return self._parent[batch * self._batch_size + self._first_row + row]
+        batch, place = divmod(index, len(self._rows))
+        return self._parent[batch * self._batch_size + self._rows[place]]
 
 
-def _own_rows(
-    examples: grain.MapDataset, batch_size: int, process_index: int, rows: int
-) -> grain.MapDataset:
-    if rows == batch_size:
-        return examples
-    return _OwnRows(examples, batch_size, process_index * rows, rows)
+def _own_rows(examples: grain.MapDataset, batch_size: int, rows: Sequence[int]) -> grain.MapDataset:
+    return examples if len(rows) == batch_size else _OwnRows(examples, batch_size, rows)
 
 
 def _batches(

@@ -13,6 +13,7 @@ tokens. This is the only file that names a PartitionSpec.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -134,20 +135,57 @@ def describe(mesh: Mesh, state: Any) -> str:
     )
 
 
+def own_rows(mesh: Mesh, batch_size: int) -> Sequence[int]:
+    """Rows of a global batch that the devices of this process hold, in increasing order.
+
+    They need not follow one another: on TPUs, the order of the devices in a mesh is that of their
+    network. Processes whose devices share a clip along `context` have the same rows.
+
+    Args:
+        mesh: of the devices of all processes.
+        batch_size: of the global batch; a multiple of the devices along `data`.
+    """
+    each = batch_size // mesh.shape['data']
+    return [place * each + row for place in _own_places(mesh) for row in range(each)]
+
+
+def _own_places(mesh: Mesh) -> list[int]:
+    """Along `data`, of the devices of this process."""
+    process = jax.process_index()
+    return [
+        place
+        for place, devices in enumerate(mesh.devices)
+        if any(device.process_index == process for device in devices)
+    ]
+
+
 def put_clip(clip: Clip, mesh: Mesh) -> Clip:
-    """This process's examples of a batch, placed in the global batch."""
+    """The examples `own_rows` of a batch, placed in the global batch."""
     return Clip(
         *[
-            None if array is None else jax.make_array_from_process_local_data(sharding, array)
+            None if array is None else _put(array, sharding, mesh)
             for array, sharding in zip(clip, clip_sharding(mesh))
         ]
     )
 
 
 def put_examples(tree: Any, mesh: Mesh) -> Any:
-    """A tree of this process's arrays [b, ...], placed in the global batch."""
-    sharding = example_sharding(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+    """A tree of arrays [b, ...] with the examples `own_rows`, placed in the global batch."""
+    return jax.tree.map(lambda x: _put(x, example_sharding(mesh), mesh), tree)
+
+
+def _put(own: np.ndarray, sharding: Sharding, mesh: Mesh) -> jax.Array:
+    """An array of which this process has the rows `own_rows`."""
+    places = _own_places(mesh)
+    each = len(own) // len(places)
+    rows = each * mesh.shape['data']
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        first, end, _ = index[0].indices(rows)
+        at = places.index(first // each) * each
+        return own[at : at + end - first, *index[1:]]
+
+    return jax.make_array_from_callback((rows, *own.shape[1:]), sharding, part)
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:

@@ -126,14 +126,13 @@ class Pass:
             spec: of the windows.
             batch_size: windows decoded at a time, over all devices.
         """
-        size = batch_size // jax.process_count()
-        own = slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+        own = sharding.own_rows(self._mesh, batch_size)
         windows = iter(windows)
         while part := list(itertools.islice(windows, batch_size)):
             padded = [clip for clip, _ in part] + [part[-1][0]] * (batch_size - len(part))
-            clip = jax.tree.map(lambda *leaves: np.stack(leaves), *padded[own])
-            unknown = np.full(size, -1, np.int32)
-            places = Places(np.ones(size, bool), unknown, unknown)
+            clip = jax.tree.map(lambda *leaves: np.stack(leaves), *[padded[row] for row in own])
+            unknown = np.full(len(own), -1, np.int32)
+            places = Places(np.ones(len(own), bool), unknown, unknown)
             clip, measured = self._measure(params, clip._replace(label=unknown), places)
             for line, (_, frames) in enumerate(part):
                 yield self._shown(clip, measured, line).first(frames, spec)
@@ -237,8 +236,7 @@ class Evaluator:
             first_batch=first,
             workers=self._data.workers,
             threads=self._data.threads,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            rows=sharding.own_rows(self._mesh, self._batch_size),
         )
         new = self._pass.run(
             sharding.put_replicated(params, self._mesh),

@@ -85,7 +85,8 @@ def train(
         schedule = make_schedule(experiment.optimizer, config.steps)
         log = stack.enter_context(contextlib.closing(TrainingLog(writer, config, first, schedule)))
         validate = Validation(experiment, model, mesh, held_out, writer, log, stop)
-        batches = stack.enter_context(contextlib.closing(train_batches(experiment, clips, first)))
+        batches = train_batches(experiment, clips, mesh, first)
+        stack.enter_context(contextlib.closing(batches))
         if start.goes_on:
             last = ', which is the last: raise --config.training.steps to train on'
             log.say(f'continuing at step {first}{last if first >= config.steps else ""}')
@@ -150,8 +151,10 @@ def mesh_for(experiment: Experiment) -> Mesh:
         )
         sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
         sharding.check_attention(mesh, experiment.model.attention)
-        loader.check_batch_size(
-            config.batch_size, jax.process_count(), experiment.data.windows_per_read
+        loader.check_rows(
+            sharding.own_rows(mesh, config.batch_size),
+            config.batch_size,
+            experiment.data.windows_per_read,
         )
     return mesh
 
@@ -184,7 +187,7 @@ def open_clips(experiment: Experiment) -> tuple[Source, Source]:
     return clips, held_out
 
 
-def train_batches(experiment: Experiment, clips: Source, first_step: int) -> Batches:
+def train_batches(experiment: Experiment, clips: Source, mesh: Mesh, first_step: int) -> Batches:
     """This process's part of each batch after `first_step`."""
     config, data = experiment.training, experiment.data
     return loader.train_batches(
@@ -197,6 +200,5 @@ def train_batches(experiment: Experiment, clips: Source, first_step: int) -> Bat
         augmentation=sources.augmentation(data),
         workers=data.workers,
         threads=data.threads,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=sharding.own_rows(mesh, config.batch_size),
     )

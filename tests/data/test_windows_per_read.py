@@ -5,6 +5,7 @@ import itertools
 import pathlib
 
 import grain
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +14,8 @@ from perceiver_io.data import folder, loader, rendered, sampling
 from perceiver_io.data.augmentation import Augmentation
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Selection
+from perceiver_io.distributed import sharding
+from perceiver_io.distributed.sharding import MeshConfig
 from perceiver_io.media import reader, writer
 from perceiver_io.media.video import _frames
 from perceiver_io.training import loop
@@ -170,10 +173,8 @@ def test_resuming(source, first_step):
 
 @pytest.mark.parametrize('count', [2, 4])
 def test_processes_divide_the_global_batches(source, count):
-    parts = [
-        train(source, 5, 2, first_step=1, process_index=index, process_count=count)
-        for index in range(count)
-    ]
+    own = np.arange(8).reshape(count, -1).tolist()
+    parts = [train(source, 5, 2, first_step=1, rows=rows) for rows in own]
     joined = examples(batch for group in zip(*parts, strict=True) for batch in group)
     assert_same(examples(train(source, 5, 2, first_step=1)), joined)
 
@@ -202,14 +203,16 @@ def test_wrong_values():
         DataConfig(windows_per_read=0)
     with pytest.raises(ValueError, match='batch_size=1024 must be a multiple of .*per_read=3'):
         Experiment.from_dict({'data': {'windows_per_read': 3}})
-    loader.check_batch_size(8, 2, 4)
-    with pytest.raises(ValueError, match='batch_size=8 .*windows_per_read=4 times process_count=4'):
-        loader.check_batch_size(8, 4, 4)
+    loader.check_rows([0, 1, 6, 7], 8, 2)
+    for rows in ([0, 1], [2, 3, 4, 5]):
+        with pytest.raises(ValueError, match='batch_size=8 .*windows_per_read=4 times the devices'):
+            loader.check_rows(rows, 8, 4)
 
 
 def test_training_reads_as_the_config_says(source):
     values = {'data': {'windows_per_read': 2}, 'training': {'batch_size': 4}}
-    batches = loop.train_batches(Experiment.from_dict(values), source, 0)
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    batches = loop.train_batches(Experiment.from_dict(values), source, mesh, 0)
     one, two = itertools.islice(batches, 2)
     np.testing.assert_array_equal(two.record[1::2], one.record[0::2])
     assert (two.start[1::2] != one.start[0::2]).any()

@@ -35,11 +35,12 @@ def test_two_processes_train_and_evaluate(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('processes', [2, 4])
-def test_several_processes_train_as_one_does(alone, tmp_path, processes):
+@pytest.mark.parametrize('processes, context', [(2, 1), (4, 1), (2, 2), (4, 2)])
+def test_several_processes_train_as_one_does(alone, tmp_path, processes, context):
     """With dropout, masked labels and random queries; evaluated on every clip once."""
     workdir = tmp_path / 'run'
-    shown = finish(start(workdir, alone.parent / 'cache', processes))
+    keys = KEYS | {'mesh.context': context}
+    shown = finish(start(workdir, alone.parent / 'cache', processes, keys=keys))
     assert f'process 0 of {processes}, coordinator localhost:' in shown[0]
     assert_same_training(workdir, alone)
 

@@ -105,6 +105,24 @@ def test_clips_keep_their_values_and_modalities():
     assert placed.audio is None
 
 
+@pytest.mark.parametrize(
+    'processes, places',
+    [
+        ([[0], [0], [1], [1]], [0, 1]),
+        ([[1], [0], [0], [1]], [1, 2]),  # a ring
+        ([[1, 1], [2, 3], [0, 0], [3, 2]], [2]),
+        ([[0, 1], [2, 3], [2, 3], [0, 1]], [0, 3]),  # two processes share a clip
+    ],
+)
+def test_a_process_has_the_rows_that_its_devices_hold(processes, places):
+    devices = np.array(
+        [[types.SimpleNamespace(process_index=index) for index in row] for row in processes]
+    )
+    mesh = types.SimpleNamespace(devices=devices, shape={'data': 4, 'context': len(processes[0])})
+    rows = [2 * place + row for place in places for row in (0, 1)]
+    assert sharding.own_rows(mesh, 8) == rows
+
+
 def test_parts_of_a_batch_take_turns():
     mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
     clip = Clip(np.zeros((6, 2, 1, 1, 3)), None, np.arange(6))
