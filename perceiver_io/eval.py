@@ -147,8 +147,9 @@ def evaluate_checkpoints(
     models: list[Model] = []
     wanted = list(itertools.product(checkpoints, views))
     several = len(wanted) > 1
-    for number, (checkpoint, view) in enumerate(wanted, 1):
-        job = Job.open(checkpoint, data or {}, batch_size, view)
+    # All of them first: a wrong name is found before hours of evaluation.
+    jobs = [Job.open(checkpoint, data or {}, batch_size, view) for checkpoint, view in wanted]
+    for number, job in enumerate(jobs, 1):
         progress = job.saved_progress(output / f'unfinished_{number}.jsonl', batch_size)
         saved.append(progress)
         row, table = job.measure(progress, f'{number}/{len(wanted)} ' if several else '')

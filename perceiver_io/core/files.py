@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import os
 import pathlib
 import uuid
@@ -25,7 +26,7 @@ def make_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
         UserError: it cannot be written; the message names `flag`.
     """
     folder = pathlib.Path(path)
-    probe = folder / f'.writable.{os.getpid()}'
+    probe = folder / f'.writable.{uuid.uuid4().hex}'  # other hosts may try the same folder
     try:
         _created.extend(each for each in (folder, *folder.parents) if not each.exists())
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,14 +92,14 @@ def write_csv(
     Args:
         path: of the file.
         rows: the cells by column.
-        columns: the header; by default the keys of the first row, which must then exist.
+        columns: the header; by default the keys of all rows, as they come first.
     """
 
     def cell(value: Any) -> Any:
         return f'{value:.6g}' if isinstance(value, float | np.floating) else value
 
     text = io.StringIO()
-    header = list(rows[0]) if columns is None else columns
+    header = list(dict.fromkeys(itertools.chain(*rows))) if columns is None else columns
     writer = csv.DictWriter(text, header, lineterminator='\n')
     writer.writeheader()
     writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)

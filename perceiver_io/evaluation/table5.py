@@ -63,19 +63,6 @@ _DEFINITIONS = {
 }
 
 
-def compression(config: AutoencoderConfig) -> float:
-    """As the paper counts it: video tokens x their padded channels / the latents' values.
-
-    88.0 at the defaults. For a model without video, audio tokens instead (not in the paper).
-    """
-    tokens = (
-        math.prod(config.video_token_shape)
-        if 'video' in config.modalities
-        else config.audio_patches
-    )
-    return tokens * config.token_channels / (config.latents * config.latent_channels)
-
-
 def raw_compression(config: AutoencoderConfig) -> float:
     """Values of video and audio in the input / the latents' values: 6.1 at the defaults."""
     values = 0
@@ -101,7 +88,7 @@ def results(
         facts: what else is to be said of the row.
     """
     row: dict[str, Any] = {
-        'compression': compression(config),
+        'compression': config.compression,
         'raw_compression': raw_compression(config),
     }
     row |= {metric.name: evaluation.summary.get(metric.name) for metric in registry.ALL_METRICS}
@@ -152,8 +139,8 @@ def text(rows: Sequence[Row]) -> str:
         ['baselines, without a model'],
     ]
     lines += [
-        _line(f'  {baseline.title}', {baseline.metric.name: value}, columns)
-        for baseline, value in _baselines(rows)
+        _line(f'  {name}', {baseline.metric.name: value}, columns)
+        for name, baseline, value in _baselines(rows)
     ]
     lines.append(['paper, Kinetics-700'])
     sizes = {_size(row['model']) for row in rows}
@@ -183,7 +170,7 @@ def notes(rows: Sequence[Row]) -> str:
     lines.append('baselines see the clips themselves, so a model can be below them:')
     lines += [
         f'  {baseline.title}: {baseline.definition}; {baseline.explanation}'
-        for baseline, _ in _baselines(rows)
+        for baseline in dict.fromkeys(baseline for _, baseline, _ in _baselines(rows))
     ]
     return '\n'.join(lines)
 
@@ -197,8 +184,8 @@ def markdown(rows: Sequence[Row]) -> str:
         *(_line(title(row, len(rows)), row, columns, intervals=True) for row in rows),
     ]
     table += [
-        _line(f'baseline: {baseline.title}', {baseline.metric.name: value}, columns)
-        for baseline, value in _baselines(rows)
+        _line(f'baseline: {name}', {baseline.metric.name: value}, columns)
+        for name, baseline, value in _baselines(rows)
     ]
     table += [_line(f'paper, {_size(row)}', row, columns) for row in PAPER]
     lines = [
@@ -221,8 +208,8 @@ def csv_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
         ({'row': title(row, len(rows))}, row) for row in rows
     ]
     table += [
-        ({'row': f'baseline: {baseline.title}'}, {baseline.metric.name: value})
-        for baseline, value in _baselines(rows)
+        ({'row': f'baseline: {name}'}, {baseline.metric.name: value})
+        for name, baseline, value in _baselines(rows)
     ]
     table += [({'row': f'paper, {_size(row)}'}, row) for row in PAPER]
     found = []
@@ -245,14 +232,22 @@ def _all_columns() -> dict[str, tuple[str, str]]:
     }
 
 
-def _baselines(rows: Sequence[Row]) -> list[tuple[Baseline, float]]:
-    """Those of the first model that has them; they depend on the clips alone."""
-    found: dict[str, float] = {}
-    for row in rows:
-        found = dict(row['predictors']) | found
-    return [
-        (baseline, found[baseline.name]) for baseline in ALL_BASELINES if baseline.name in found
-    ]
+def _baselines(rows: Sequence[Row]) -> list[tuple[str, Baseline, float]]:
+    """(name, baseline, value) of each; one for every model where their windows make it differ."""
+    lines = []
+    for baseline in ALL_BASELINES:
+        values = {
+            title(row, len(rows)): row['predictors'][baseline.name]
+            for row in rows
+            if baseline.name in row['predictors']
+        }
+        if len({round(value, 4) for value in values.values()}) == 1:
+            values = {'': next(iter(values.values()))}
+        lines += [
+            (f'{baseline.title}, {model}' if model else baseline.title, baseline, value)
+            for model, value in values.items()
+        ]
+    return lines
 
 
 def title(row: Row, rows: int) -> str:

@@ -57,11 +57,12 @@ def has_sound(audio: Array) -> bool:
 def in_top(logits: NumpyOrJax, label: NumpyOrJax, k: int) -> NumpyOrJax:
     """Whether each label [b] is among the k highest of its logits [b, k]; ties count against it.
 
-    A label of -1, which means unknown, is never among them.
+    A label of -1, which means unknown, is never among them, and neither is a logit of NaN.
     """
     xp = jnp if isinstance(logits, jax.Array) else np
     own = xp.take_along_axis(logits, xp.maximum(label, 0)[:, None], axis=-1)
-    return (xp.sum(logits >= own, axis=-1) <= k) & (label >= 0)
+    # As "not below", which is also true of NaN.
+    return (xp.sum(~(logits < own), axis=-1) <= k) & (label >= 0)
 
 
 def batch_metrics(output: Output, target: Output) -> dict[str, jax.Array]:

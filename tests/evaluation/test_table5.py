@@ -23,10 +23,10 @@ def row(evaluation):
 def test_compression_is_the_papers():
     for latents, by_tokens, by_values in ((784, 88, 6.1), (392, 176, 12.2), (196, 352, 24.3)):
         config = AutoencoderConfig(latents=latents)
-        assert table5.compression(config) == by_tokens
+        assert config.compression == by_tokens
         assert table5.raw_compression(config) == pytest.approx(by_values, abs=0.06)
     audio = AutoencoderConfig(modalities=('audio',))
-    assert table5.compression(audio) == 1920 * audio.token_channels / (784 * 512)
+    assert audio.compression == 1920 * audio.token_channels / (784 * 512)
     assert table5.raw_compression(audio) == 30720 / (784 * 512)
 
 
@@ -65,6 +65,16 @@ def test_several_models_make_several_rows(row):
     assert table[0]['video_psnr_low'] <= table[0]['video_psnr'] <= table[0]['video_psnr_high']
     assert table[1]['video_psnr'] is None
     assert len({tuple(line) for line in table}) == 1
+
+
+def test_baselines_of_other_windows_have_rows_of_their_own(row):
+    other = row | {'checkpoint': 'b', 'predictors': row['predictors'] | {'mean_frame': 7.25}}
+    rows = [row | {'checkpoint': 'a'}, other]
+    named = {line['row']: line['video_psnr'] for line in table5.csv_rows(rows)}
+    assert named['baseline: mean frame, b, 392 x 512'] == 7.25
+    assert named['baseline: mean frame, a, 392 x 512'] == row['predictors']['mean_frame']
+    assert named['baseline: mean colour'] == row['predictors']['mean_colour']
+    assert table5.notes(rows).count('mean frame: ') == 1
 
 
 def test_rate_distortion_is_in_compressais_form(row):

@@ -28,6 +28,13 @@ def test_ties_and_unknown_labels_are_not_hits(array):
     assert quality.in_top(logits, label, 2).tolist() == [True, True, False, True]
 
 
+@pytest.mark.parametrize('array', [jnp.array, np.array])
+def test_scores_that_are_not_numbers_are_not_hits(array):
+    logits = array([[np.nan] * 6, [np.nan, 9, 1, 2, 3, 4]])
+    assert quality.in_top(logits, array([2, 0]), 5).tolist() == [False, False]
+    assert quality.in_top(logits, array([2, 1]), 1).tolist() == [False, False]  # one may be higher
+
+
 def test_one_sample_that_is_not_zero_makes_audio():
     audio = np.zeros((4, 1), np.int16)
     assert not quality.has_sound(audio)
