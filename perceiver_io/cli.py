@@ -168,12 +168,18 @@ def as_typed(name: str) -> str:
 def message(error: Exception) -> str | None:
     """The line to show to the user, or None if the error is a bug.
 
-    The user can act on `UserError` and on errors of the operating system.
+    The user can act on `UserError`, on errors of the operating system, and on too little memory.
     """
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    if type(error).__name__ == 'JaxRuntimeError' and 'RESOURCE_EXHAUSTED' in str(error):
+        return (
+            'the memory of a device does not suffice: lower --config.training.batch_size or '
+            '--batch_size, or raise --config.training.accumulate or --config.mesh.context '
+            f'({str(error).splitlines()[0][:200]})'
+        )
     return None
 
 
@@ -183,25 +189,21 @@ def shipped_configs() -> list[str]:
 
 
 def resolve_config(argv: Sequence[str]) -> list[str]:
-    """`argv` with `--config=NAME` replaced by the path of the config of that name.
+    """`argv` with `--config=NAME` or `--config NAME` as `--config=PATH` of the config of that name.
 
     A path may be followed by `:ARGUMENT`, which `get_config` of the file receives.
 
     Raises:
         UsageError: the value is neither a file nor a shipped name.
     """
-    resolved = list(argv)
-    for index, argument in enumerate(resolved[1:], 1):
-        if argument == '--':
-            break
+    resolved, rest = list(argv[:1]), list(argv[1:])
+    while rest and rest[0] != '--':
+        argument = rest.pop(0)
         flag, equals, value = argument.partition('=')
-        if flag not in ('--config', '-config'):
-            continue
-        if equals:
-            resolved[index] = f'--config={_config_path(value)}'
-        elif index + 1 < len(resolved):
-            resolved[index + 1] = _config_path(resolved[index + 1])
-    return resolved
+        if flag in ('--config', '-config') and (equals or rest):
+            argument = f'--config={_config_path(value if equals else rest.pop(0))}'
+        resolved.append(argument)
+    return resolved + rest
 
 
 def _config_path(value: str) -> str:

@@ -11,7 +11,9 @@ lower bound of the time.
 import collections
 import dataclasses
 import json
+import math
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from perceiver_io import cli
+from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ _ENVIRONMENT = {
     'TPU_WORKER_HOSTNAMES': 'localhost',
 }
 PROGRAMS = ('init', 'train', 'eval')
-SHOWN = 12  # kinds of communications
+CLIPS_PER_CORE = 100  # read in a second, from prepared datasets; docs/input_pipeline.md
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -53,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(
             f'--programs={",".join(values.programs)}: give some of {",".join(PROGRAMS)}'
         )
+    if values.json:  # before the minutes of compiling
+        files.make_folder(pathlib.Path(values.json).parent, '--json')
     experiment = experiment_of(values.config.to_dict())
     compiler = TopologyCompiler(experiment, values.topology, values.programs)
     mesh = ' x '.join(f'{name} {size}' for name, size in compiler.mesh.shape.items())
@@ -69,9 +74,10 @@ def main(arguments: Sequence[str]) -> int:
         found.append(dataclasses.asdict(program) | {'roofline': dataclasses.asdict(bound)})
     print(_ASSUMPTIONS)
     if values.json:
-        with open(values.json, 'w') as file:
-            content = {'topology': values.topology, 'dtype': experiment.model.dtype}
-            json.dump(content | {'programs': found}, file, indent=2)
+        content = {'topology': values.topology, 'dtype': experiment.model.dtype}
+        files.write_text(
+            pathlib.Path(values.json), json.dumps(content | {'programs': found}, indent=2)
+        )
     return os.EX_OK
 
 
@@ -100,20 +106,19 @@ def _lines(program: 'Compiled', bound: 'Roofline', chip: 'Chip') -> list[str]:
     counts: collections.Counter[tuple[str, str, int]] = collections.Counter()
     for collective in program.collectives:
         counts[collective.kind, collective.dtype, collective.bytes] += collective.times
-    largest = sorted(counts.items(), key=lambda item: -item[0][2])
-    for (kind, dtype, size), times in largest[:SHOWN]:
+    for (kind, dtype, size), times in sorted(counts.items(), key=lambda item: -item[0][2]):
         lines.append(f'  {kind:20} {times} x {size / 1e6:.4f} MB {dtype}')
-    if len(largest) > SHOWN:
-        lines.append(f'  and {len(largest) - SHOWN} smaller kinds')
-    if not largest:
+    if not counts:
         lines.append('  communication        none')
     if program.examples:
+        rate = program.examples / bound.total
         lines += [
             f'  time at least        {bound.total * 1e3:.2f} ms: the larger of arithmetic '
             f'{bound.arithmetic * 1e3:.2f} ms and memory {bound.memory * 1e3:.2f} ms, plus links '
             f'{bound.links * 1e3:.2f} ms',
-            f'  examples/s at most   {program.examples / bound.total:,.0f}, which the input has to '
-            'deliver (docs/input_pipeline.md says what a core delivers)',
+            f'  examples/s at most   {rate:,.0f}, which the input has to deliver: about '
+            f'{math.ceil(rate / CLIPS_PER_CORE):,} cores at {CLIPS_PER_CORE} examples/s each '
+            '(docs/input_pipeline.md)',
             f'  largest batch        about {program.largest_batch(chip)}',
         ]
     return lines

@@ -67,8 +67,9 @@ def main(argv: Sequence[str]) -> int:
     if values.keep_original and values.decoded:
         raise UsageError('--keep_original and --decoded exclude each other: set one of them')
     source = pathlib.Path(values.source).expanduser()
+    dataset_dir = pathlib.Path(values.dataset_dir).expanduser()
     if values.name == 'rendered':
-        files.make_folder(values.dataset_dir, '--dataset_dir')  # before the clips are drawn
+        files.make_folder(dataset_dir, '--dataset_dir')  # before the clips are drawn
         source = rendered.render_folder(source)
     elif not source.is_dir():
         raise UserError(f'no folder {source}: give the folder that holds the clips as --source')
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
     config = 'original' if values.keep_original else 'decoded' if values.decoded else 'transcoded'
     builder = tfds_builders.BUILDERS[values.name](
-        data_dir=values.dataset_dir,
+        data_dir=dataset_dir,
         config=config,
         workers=values.workers,
         min_seconds=values.min_seconds,
@@ -93,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     if prepared:
         builder.check_settings(source)
     else:
-        files.make_folder(values.dataset_dir, '--dataset_dir')
+        files.make_folder(dataset_dir, '--dataset_dir')
     try:
         builder.download_and_prepare(
             download_dir=builder.work_folder(),

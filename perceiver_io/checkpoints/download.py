@@ -4,12 +4,12 @@ pooch keeps the cache and checks hashes. Its own downloaders always start from t
 is given one that continues what was interrupted.
 """
 
+import contextlib
 import http.client
 import os
 import pathlib
-import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pooch
 
@@ -94,16 +94,10 @@ def fetch(url: str, target: pathlib.Path, *, size: int, sha256: str) -> pathlib.
     return target
 
 
-def _receive(url: str, partial: pathlib.Path, size: int) -> None:
-    """Appends to `partial` the rest of the file; at most one byte more than `size` in all."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+@contextlib.contextmanager
+def _fetching(url: str) -> Iterator[None]:
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            range_ = response.headers.get('Content-Range') or ''
-            if response.status != 206 or not range_.startswith(f'bytes {have}-'):
-                have = 0  # the server does not support ranges: start again
-            _copy(response, partial, have, size)
+        yield
     except (OSError, http.client.HTTPException) as error:  # urllib's are OSErrors
         reason = getattr(error, 'reason', None) or error
         raise UserError(
@@ -112,15 +106,28 @@ def _receive(url: str, partial: pathlib.Path, size: int) -> None:
         ) from error
 
 
-def _copy(response: http.client.HTTPResponse, partial: pathlib.Path, have: int, size: int) -> None:
+def _receive(url: str, partial: pathlib.Path, size: int) -> None:
+    """Appends to `partial` the rest of the file; at most one byte more than `size` in all."""
+    have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={'Range': f'bytes={have}-'} if have else {})
+    with _fetching(url):
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    range_ = response.headers.get('Content-Range') or ''
+    if response.status != 206 or not range_.startswith(f'bytes {have}-'):
+        have = 0  # the server does not support ranges: start again
     with (
+        response,
         open(partial, 'ab') as file,
         progress_bar(
             description='downloading', total=size, initial=have, unit='B', unit_scale=True
         ) as progress,
     ):
         file.truncate(have)
-        while chunk := response.read(min(_CHUNK, size + 1 - have)):
+        while True:
+            with _fetching(url):
+                chunk = response.read(min(_CHUNK, size + 1 - have))
+            if not chunk:
+                return
             file.write(chunk)
             have += len(chunk)
             progress.update(len(chunk))

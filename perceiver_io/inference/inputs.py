@@ -13,8 +13,8 @@ SILENT = 'its audio is silent: no audio PSNR'
 
 # Of the files that are taken from folders; files that are named can have any.
 MEDIA_SUFFIXES = frozenset(
-    '.3gp .aac .aif .aiff .asf .avi .flac .flv .gif .m2ts .m4a .m4v .mka .mkv .mov .mp3 .mp4 .mpeg '
-    '.mpg .mts .mxf .oga .ogg .ogv .opus .ts .vob .wav .webm .wma .wmv'.split()
+    '.3gp .aac .asf .avi .flac .flv .m2ts .m4a .m4v .mka .mkv .mov .mp3 .mp4 .mpeg .mpg .mts .oga '
+    '.ogg .ogv .opus .ts .vob .wav .webm .wma .wmv'.split()
 )
 
 

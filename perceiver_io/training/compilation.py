@@ -116,11 +116,16 @@ class TopologyCompiler:
                     batch_size=config.batch_size,
                     frames=frames,
                     accumulate=config.accumulate,
+                    key='training.batch_size',
                 )
             if 'eval' in programs:
                 sharding.check_divisible(
-                    self._mesh, batch_size=config.eval_batch_size, frames=frames
+                    self._mesh,
+                    batch_size=config.eval_batch_size,
+                    frames=frames,
+                    key='training.eval_batch_size',
                 )
+            sharding.check_attention(self._mesh, experiment.model.attention)
         self._programs = Programs(experiment, self._mesh, 'tpu')
 
     @property

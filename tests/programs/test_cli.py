@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from helpers.runs import ROOT
@@ -33,6 +34,24 @@ def test_errors_of_the_user_are_told_from_bugs():
     wrong = Clip(np.zeros((1, 8, 7, 3), np.uint8), np.zeros((1, 1), np.int16))
     other = Clip(np.zeros((2, 8, 8, 3), np.uint8), np.zeros((1, 1), np.int16))
     assert caught(lambda: side_by_side.SideBySide(spec).draw(wrong, other)) is None  # numpy's
+
+
+def test_too_little_memory_is_no_bug():
+    def error(text):
+        return cli.message(jax.errors.JaxRuntimeError(text))
+
+    assert 'lower --config.training.batch_size' in error('RESOURCE_EXHAUSTED: 9 GB\nmore')
+    assert error('INTERNAL: 9 GB') is None
+
+
+def test_a_config_is_named_in_one_argument_or_two():
+    path = cli.resolve_config(['train', '--config=demo'])[1]
+    assert path.startswith('--config=/') and path.endswith('/demo.py')
+    for given in (['--config', 'demo'], ['-config', 'demo'], ['-config=demo']):
+        assert cli.resolve_config(['train', *given, 'x', '--', '--config', 'y']) == [
+            *['train', path, 'x', '--', '--config', 'y']
+        ]
+    assert cli.resolve_config(['train', '--config']) == ['train', '--config']
 
 
 def test_help_names_configs_and_what_can_be_repeated(capsys, monkeypatch):

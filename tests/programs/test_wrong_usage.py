@@ -61,6 +61,7 @@ WRONG = [
     ('train --config=demo --workdir=WORK --verbosity=loud', 2, 'loud'),
     # Training: values that are wrong, or do not fit each other or the data.
     ('train --config=demo --workdir=WORK --config.training.steps=0', 2, 'steps=0'),
+    ('train --config=demo --workdir=WORK --config.training.seed=-1', 2, 'seed=-1'),
     (
         'train --config=demo --workdir=WORK --config.model.height=47',
         2,

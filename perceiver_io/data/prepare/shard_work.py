@@ -25,10 +25,10 @@ from multiprocessing import connection
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
 from perceiver_io.core import files
 from perceiver_io.core.errors import UserError
+from perceiver_io.core.progress import progress_bar
 from perceiver_io.data.prepare import transcode
 from perceiver_io.data.prepare.trees import Listed
 
@@ -109,11 +109,11 @@ class Work:
             for chunk in _chunks(shard)
         ]
         total = sum(map(len, shards))
-        bar = tqdm.tqdm(
+        bar = progress_bar(
+            description='preparing clips',
             total=total,
             initial=total - sum(map(len, todo)),
             unit='clip',
-            desc='preparing clips',
             smoothing=0.02,
         )
         with bar, _pool(workers) as submit:
@@ -257,7 +257,7 @@ def _pool(workers: int) -> Iterator[Callable[..., futures.Future[Any]]]:
         pool.shutdown(cancel_futures=True)  # at an error, chunks in progress are finished
 
 
-def _advance(bar: tqdm.tqdm, clips: int, future: futures.Future[Any]) -> None:
+def _advance(bar: Any, clips: int, future: futures.Future[Any]) -> None:
     if not future.cancelled():
         bar.update(clips)
 
