@@ -109,13 +109,23 @@ def clip_sharding(mesh: Mesh) -> Clip:
     return Clip(video=divided, audio=divided, label=example_sharding(mesh))
 
 
-def check_divisible(mesh: Mesh, *, batch_size: int, frames: int, accumulate: int = 1) -> None:
-    """Raises UserError, saying what to change, where a batch does not fit the mesh."""
+def check_divisible(
+    mesh: Mesh, *, batch_size: int, frames: int, accumulate: int = 1, key: str = 'batch_size'
+) -> None:
+    """Raises UserError, saying what to change, where a batch does not fit the mesh.
+
+    Args:
+        mesh: of devices.
+        batch_size: of the global batch.
+        frames: of each clip.
+        accumulate: parts in which a batch is computed.
+        key: what the user sets the batch size by.
+    """
     data, context = mesh.shape['data'], mesh.shape['context']
     if batch_size % (data * accumulate):
         parts = f' times {accumulate=}' if accumulate > 1 else ''
         raise UserError(
-            f'{batch_size=} must be divisible by {data * accumulate}, the '
+            f'{key}={batch_size} must be divisible by {data * accumulate}, the '
             f'{data} devices along the mesh axis "data"{parts}'
         )
     if frames % context:
@@ -203,11 +213,6 @@ def put_replicated(tree: Any, mesh: Mesh) -> Any:
 def put_like(value: np.ndarray, like: jax.Array) -> jax.Array:
     """A whole array, the same in every process, placed as `like` is."""
     return jax.make_array_from_callback(value.shape, like.sharding, lambda index: value[index])
-
-
-def one_copy(tree: Any) -> Any:
-    """Parameters as arrays of one local device, for programs that run in this process alone."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def split_batch(clip: Clip, parts: int, mesh: Mesh) -> Clip:

@@ -91,6 +91,12 @@ def initialize(
     Raises:
         UserError: the others cannot be found, or do not come.
     """
+    if coordinator_address is not None:
+        print(
+            f'process {process_id} waits for all {num_processes} at {coordinator_address}, at most '
+            f'{timeout / 60:.0f} minutes',
+            file=sys.stderr,
+        )
     try:
         jax.distributed.initialize(
             coordinator_address,

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 # In the order of the line at the end of a run.
-PARTS = ('start', 'compile', 'data', 'step', 'evaluate', 'save')
-_WATCHED = ('data', 'step')  # a compilation or an evaluation can take as long as it likes
+PARTS = ('start', 'compile', 'data', 'step', 'replay', 'evaluate', 'save')
+_UNWATCHED = ('start', 'compile')  # these can take as long as they like
 _LOOKS = 20  # at the run, in the time after which it counts as stuck
 _SHOWN = 20  # clips
 
@@ -19,7 +19,8 @@ class Accounting:
     """Adds up the seconds of each part of a run.
 
     Data are the seconds in which the loop waits for the next batch; steps run on the device in that
-    time too.
+    time too. Replay are the steps that an earlier start of the run had trained and not saved, up to
+    the last that it has logged. The first batch of an evaluation counts as compilation.
 
     Args:
         clock: gives the time in seconds.
@@ -71,7 +72,8 @@ class Accounting:
 def watchdog(account: Accounting, minutes: float, ends: bool) -> Iterator[None]:
     """Watches a run: if nothing happens for some minutes, prints where every thread is.
 
-    Only while the run waits for data or for a step. It prints once for each time that it is stuck.
+    Not while the run starts or compiles. In an evaluation, each batch is progress. It prints once
+    for each time that the run is stuck.
 
     Args:
         account: of the run.
@@ -87,7 +89,7 @@ def watchdog(account: Accounting, minutes: float, ends: bool) -> Iterator[None]:
     def watch() -> None:
         said = None
         while not ended.wait(60 * minutes / _LOOKS):
-            stuck = account.part in _WATCHED and account.now_for() > 60 * minutes
+            stuck = account.part not in _UNWATCHED and account.now_for() > 60 * minutes
             if stuck and said != account.since:
                 said = account.since
                 _say(account, ends)
@@ -101,10 +103,19 @@ def watchdog(account: Accounting, minutes: float, ends: bool) -> Iterator[None]:
         thread.join()
 
 
+_DOING = {
+    'data': 'waiting for data',
+    'step': 'in a step',
+    'replay': 'in a step',
+    'evaluate': 'in an evaluation',
+    'save': 'saving',
+}
+
+
 def _say(account: Accounting, ends: bool) -> None:
     names = ', '.join(account.clips[:_SHOWN])
     more = f' and {len(account.clips) - _SHOWN} more' if len(account.clips) > _SHOWN else ''
-    doing = 'waiting for data' if account.part == 'data' else 'in a step'
+    doing = _DOING[account.part]
     print(
         f'no progress for {account.now_for() / 60:.1f} minutes, {doing}; the last batch was that '
         f'of step {account.step}: {names}{more}. All threads:',

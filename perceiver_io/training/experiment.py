@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from perceiver_io.checkpoints.checkpoint import clip_spec
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.config_values import build
 from perceiver_io.core.errors import UserError
@@ -65,7 +66,7 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f'training.{name}={getattr(self, name)} must be at least 1')
-        for name in ('eval_every', 'eval_clips'):
+        for name in ('seed', 'eval_every', 'eval_clips'):
             if getattr(self, name) < 0:
                 raise UserError(f'training.{name}={getattr(self, name)} must not be negative')
 
@@ -122,16 +123,7 @@ class Experiment:
     @property
     def clip_spec(self) -> ClipSpec:
         """How files must be read to fit the model."""
-        model, rate = self.model, self.data.frame_rate
-        return ClipSpec(
-            frames=model.frames,
-            height=model.height,
-            width=model.width,
-            frame_rate=rate,
-            sample_rate=model.samples_per_frame * rate,
-            video='video' in model.modalities,
-            audio='audio' in model.modalities,
-        )
+        return clip_spec(self.model, self.data.frame_rate)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> 'Experiment':

@@ -6,17 +6,16 @@ import os
 import pathlib
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from perceiver_io.checkpoints.store import CheckpointStore
 from perceiver_io.core.errors import UsageError, as_usage
+from perceiver_io.core.picks import spread
 from perceiver_io.data import loader, sources
 from perceiver_io.data.loader import Batches
 from perceiver_io.data.records import Source
 from perceiver_io.distributed import sharding
 from perceiver_io.distributed.preemption import Stopped, StopSignals
-from perceiver_io.distributed.processes import is_first
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import run_folder
 from perceiver_io.training.accounting import Accounting, watchdog
@@ -54,7 +53,7 @@ def train(
     account, stop = Accounting(), stop or StopSignals()
     experiment, config = start.experiment, start.experiment.training
     mesh = mesh_for(experiment)
-    run_folder.check_run(workdir, experiment)
+    run_folder.check_run(workdir, experiment, start.goes_on)
     clips, held_out = open_clips(experiment)
     taken = begin(start, workdir, clips.classes)
 
@@ -78,13 +77,11 @@ def train(
         state = first_state(start, taken, fresh, checkpoints)
         first = int(state.step)
         account.batch(first, ())
-        writer = MetricWriter(())
-        if is_first():
-            writer = MetricWriter.open(workdir, experiment.to_json(), extras)
+        writer = MetricWriter.open(workdir, experiment.to_json(), extras)
         stack.enter_context(contextlib.closing(writer))
         schedule = make_schedule(experiment.optimizer, config.steps)
         log = stack.enter_context(contextlib.closing(TrainingLog(writer, config, first, schedule)))
-        validate = Validation(experiment, model, mesh, held_out, writer, log, stop)
+        validate = Validation(experiment, model, mesh, held_out, writer, log, stop, account)
         batches = train_batches(experiment, clips, mesh, first)
         stack.enter_context(contextlib.closing(batches))
         if start.goes_on:
@@ -108,7 +105,7 @@ def train(
                 log.failures(loader.failures(batch, clips))
                 names = [clips.records[record].name for record in batch.record]
                 account.batch(step, names)
-                account.now('step' if step > first + 1 else 'compile')
+                account.now(part_of(step, first, writer.written))
                 profile.step(step - first)
                 clip = sharding.put_clip(batch.clip, mesh)
                 with jax.transfer_guard('disallow'):
@@ -141,15 +138,31 @@ def show_time(
     log.say(str(account))
 
 
+def part_of(step: int, first: int, written: int) -> str:
+    """What a step counts as, after the step that was restored and the last that was logged."""
+    if step == first + 1:
+        return 'compile'
+    return 'replay' if step <= written else 'step'
+
+
 def mesh_for(experiment: Experiment) -> Mesh:
     """All devices; UsageError if the batches do not fit them."""
     config, frames = experiment.training, experiment.model.frames
     with as_usage():
         mesh = sharding.make_mesh(experiment.mesh)
         sharding.check_divisible(
-            mesh, batch_size=config.batch_size, frames=frames, accumulate=config.accumulate
+            mesh,
+            batch_size=config.batch_size,
+            frames=frames,
+            accumulate=config.accumulate,
+            key='training.batch_size',
         )
-        sharding.check_divisible(mesh, batch_size=config.eval_batch_size, frames=frames)
+        sharding.check_divisible(
+            mesh,
+            batch_size=config.eval_batch_size,
+            frames=frames,
+            key='training.eval_batch_size',
+        )
         sharding.check_attention(mesh, experiment.model.attention)
         loader.check_rows(
             sharding.own_rows(mesh, config.batch_size),
@@ -179,11 +192,9 @@ def open_clips(experiment: Experiment) -> tuple[Source, Source]:
             f'{model.classes}: set --config.model.classes={len(clips.classes)}'
         )
     some = experiment.training.eval_clips
-    if 0 < some < len(held_out.records):
-        spread = np.linspace(0, len(held_out.records) - 1, some).round().astype(int)
-        held_out = dataclasses.replace(
-            held_out, records=tuple(held_out.records[index] for index in spread)
-        )
+    if some:
+        records = tuple(spread(held_out.records, some))
+        held_out = dataclasses.replace(held_out, records=records)
     return clips, held_out
 
 

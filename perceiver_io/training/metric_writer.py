@@ -8,8 +8,11 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
+
+from perceiver_io.distributed.processes import is_first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +61,20 @@ class MetricWriter:
     Args:
         sinks: where to; () on all processes of a run but the first.
         extras: what is wanted besides.
-        folder: of the run, for the list of bad steps; None for no list.
+        bad_steps: the file that lists bad steps; None for no list.
+        written: the last step of which an earlier start of the run has written metrics.
     """
 
     def __init__(
         self,
         sinks: Sequence[Sink],
         extras: Extras = NO_EXTRAS,
-        folder: pathlib.Path | None = None,
+        bad_steps: pathlib.Path | None = None,
+        written: int = 0,
     ) -> None:
         self._sinks = sinks
-        self._folder = folder
+        self._bad_steps = bad_steps
+        self.written = written
         self.wants_histograms = extras.histograms and bool(sinks)
         self.wants_selectivity = extras.selectivity and bool(sinks)
 
@@ -76,7 +82,7 @@ class MetricWriter:
     def open(
         cls, workdir: str | os.PathLike, config: str, extras: Extras = NO_EXTRAS
     ) -> 'MetricWriter':
-        """For the first process of a run.
+        """Of a run. Processes but the first write nothing but the clips of their bad steps.
 
         Args:
             workdir: of the run.
@@ -87,13 +93,16 @@ class MetricWriter:
             UserError: Weights & Biases is asked for, and not installed or not reachable.
         """
         workdir = pathlib.Path(workdir)
+        if not is_first():
+            return cls((), bad_steps=workdir / f'bad_steps_{jax.process_index()}.jsonl')
         sinks: list[Sink] = []
         if extras.wandb:  # first, since it can fail
             from perceiver_io.training.wandb_sink import WandbSink
 
             sinks.append(WandbSink(workdir, json.loads(config)))
-        sinks += [TensorBoardSink(workdir / 'tensorboard', config), JsonSink(workdir)]
-        return cls(sinks, extras, workdir)
+        lines = JsonSink(workdir)
+        sinks += [TensorBoardSink(workdir / 'tensorboard', config), lines]
+        return cls(sinks, extras, workdir / 'bad_steps.jsonl', lines.written)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str) -> None:
         """Scalars under `prefix`, such as 'train'."""
@@ -102,9 +111,9 @@ class MetricWriter:
             sink.scalars(step, named)
 
     def bad_step(self, step: int, clips: Sequence[str]) -> None:
-        """A step that changed nothing, and the names of its clips: a line of `bad_steps.jsonl`."""
-        if self._folder is not None:
-            with open(self._folder / 'bad_steps.jsonl', 'a') as file:
+        """A step that changed nothing, and the names of its clips that this process has read."""
+        if self._bad_steps is not None:
+            with open(self._bad_steps, 'a') as file:
                 file.write(json.dumps({'step': step, 'clips': list(clips)}) + '\n')
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
@@ -178,6 +187,7 @@ class JsonSink:
     def __init__(self, workdir: pathlib.Path) -> None:
         path = workdir / 'metrics.jsonl'
         _cut_part_of_line(path)
+        self.written = _last_step(path)
         self._path = path
         self._lines = open(path, 'a')
 
@@ -200,6 +210,16 @@ class JsonSink:
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a line that `scalars` could not write
             self._lines.close()
+
+
+def _last_step(path: pathlib.Path) -> int:
+    """Of the last line of metrics of a training step; 0 if there is none."""
+    steps = [
+        line['step']
+        for line in map(json.loads, path.read_text().splitlines() if path.exists() else ())
+        if 'train/loss' in line
+    ]
+    return steps[-1] if steps else 0
 
 
 def _cut_part_of_line(path: pathlib.Path) -> None:

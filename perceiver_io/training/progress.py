@@ -124,10 +124,14 @@ class TrainingLog:
         for name, reason in failures:
             if name not in self._failed:
                 self._failed.add(name)
-                self.say(f'skipped {name}: {reason} ({len(self._failed)} so far)')
+                self._write(f'skipped {name}: {reason} ({len(self._failed)} so far)')
 
     def say(self, text: str) -> None:
-        """A line above the live line."""
+        """A line above the live line, from the first process."""
+        if is_first():
+            self._write(text)
+
+    def _write(self, text: str) -> None:
         self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
@@ -205,8 +209,9 @@ def check_finite(step: int, metrics: Mapping[str, float], times: str = '') -> No
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise NotFinite(
-                f'{name} is {value} at step {step}{times}: nothing of it was saved, and the newest '
-                'checkpoint is from before; try a lower optimizer.learning_rate or clip_norm'
+                f'{name} is {value} at step {step}{times}: nothing of it was saved; try a lower '
+                'optimizer.learning_rate or optimizer.clip_norm in another --workdir, with '
+                '--config.init_from from the last checkpoint of this run if there is one'
             )
 
 

@@ -61,14 +61,19 @@ _MAY_CHANGE = {
 }
 
 
-def check_run(workdir: str | os.PathLike, experiment: Experiment) -> None:
-    """Names the keys that differ from those of the run in `workdir`, if there is one.
+def check_run(workdir: str | os.PathLike, experiment: Experiment, goes_on: bool = True) -> None:
+    """Names the keys that differ from those of the run in `workdir`, if it goes on.
+
+    Args:
+        workdir: the folder of the run, which need not exist.
+        experiment: of the run that starts.
+        goes_on: whether the folder has a checkpoint; without one, its config counts for nothing.
 
     Raises:
         UserError: the folder cannot be written, or a key differs that must not.
     """
     workdir = make_folder(workdir, '--workdir')
-    if not (workdir / CONFIG).exists():
+    if not goes_on or not (workdir / CONFIG).exists():
         return
     before = read_experiment(workdir)
     check_init_from(workdir, before, experiment.init_from)

@@ -1,6 +1,6 @@
 """Evaluation during training: the pass of `eval.py` on some clips, and what TensorBoard shows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import haiku as hk
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from perceiver_io.core.clip import Clip, to_float
+from perceiver_io.core.picks import spread
 from perceiver_io.data.loader import Batch
 from perceiver_io.data.records import Source
 from perceiver_io.distributed.preemption import StopSignals
@@ -17,6 +18,7 @@ from perceiver_io.evaluation.results import ShownWindow
 from perceiver_io.media import side_by_side
 from perceiver_io.models.autoencoder import Autoencoder
 from perceiver_io.training import selectivity
+from perceiver_io.training.accounting import Accounting
 from perceiver_io.training.experiment import Experiment
 from perceiver_io.training.metric_writer import MetricWriter
 from perceiver_io.training.progress import TrainingLog
@@ -36,6 +38,7 @@ class Validation:
         writer: MetricWriter,
         log: TrainingLog,
         stop: StopSignals,
+        account: Accounting,
     ) -> None:
         self._model = model
         self._clips = clips
@@ -43,6 +46,8 @@ class Validation:
         self._writer = writer
         self._log = log
         self._stop = stop
+        self._account = account
+        self._compiled = False
         self._evaluate = Evaluator(
             model,
             clips,
@@ -59,13 +64,9 @@ class Validation:
         Raises:
             Stopped: a signal came; nothing was written.
         """
-        last = len(self._clips.records) - 1
-        show = np.linspace(0, last, min(SHOWN, last + 1)).round().astype(int).tolist()
+        show = spread(range(len(self._clips.records)), SHOWN)
 
-        def progress(batches: Iterable[Batch], total: int) -> Iterable[Batch]:
-            return self._stop.checking(batches)
-
-        result = self._evaluate(params, show=show, progress=progress)
+        result = self._evaluate(params, show=show, progress=self._progress)
         if self._writer.wants_histograms:
             leaves = {
                 f'{module}/{name}': np.asarray(leaf)
@@ -87,6 +88,14 @@ class Validation:
             for number, window in enumerate(result.shown):
                 self._show(step, '' if number == 0 else f'_{number + 1}', window)
         return result.summary
+
+    def _progress(self, batches: Iterable[Batch], total: int) -> Iterator[Batch]:
+        """The batches; each is a sign of life for the watchdog."""
+        for batch in self._stop.checking(batches):
+            self._account.now('evaluate' if self._compiled else 'compile')
+            self._compiled = True
+            yield batch
+        self._account.now('evaluate')
 
     def _show(self, step: int, suffix: str, window: ShownWindow) -> None:
         """A clip beside its reconstruction, and the audio of both."""

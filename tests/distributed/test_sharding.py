@@ -40,17 +40,18 @@ def test_only_one_file_names_partition_specs():
 @pytest.mark.parametrize(
     'sizes, message',
     [
-        ({'batch_size': 3, 'accumulate': 2}, 'batch_size=3 must be divisible by 2.*accumulate=2'),
-        ({'batch_size': 0, 'accumulate': 1}, None),
+        ({'accumulate': 3}, 'batch_size=8 must be divisible by 12, .*times accumulate=3'),
+        ({'batch_size': 6, 'key': 'training.x'}, 'training.x=6 must be divisible by 4, the 4'),
+        ({'frames': 5}, 'frames=5 must be divisible by the mesh axis context=2'),
     ],
 )
 def test_batches_that_do_not_fit_the_mesh(sizes, message):
-    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
-    if message is None:
-        sharding.check_divisible(mesh, frames=4, **sizes)
-        return
+    mesh = types.SimpleNamespace(shape={'data': 4, 'context': 2})
+    good = {'batch_size': 8, 'frames': 4}
+    sharding.check_divisible(mesh, accumulate=2, **good)
+
     with pytest.raises(UserError, match=message):
-        sharding.check_divisible(mesh, frames=4, **sizes)
+        sharding.check_divisible(mesh, **good | sizes)
 
 
 def test_a_mesh_uses_all_devices():

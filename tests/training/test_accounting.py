@@ -28,11 +28,14 @@ def test_the_line_has_all_parts():
     account.now('step')
     assert str(account) == (
         '40 s in all: start 30 s (75%), compile 0 s (0%), data 0 s (0%), step 10 s (25%), '
-        'evaluate 0 s (0%), save 0 s (0%)'
+        'replay 0 s (0%), evaluate 0 s (0%), save 0 s (0%)'
     )
 
 
-@pytest.mark.parametrize('part, says', [('data', 1), ('step', 1), ('evaluate', 0)])
+@pytest.mark.parametrize(
+    'part, says',
+    [('data', 1), ('step', 1), ('replay', 1), ('save', 1), ('evaluate', 1), ('compile', 0)],
+)
 def test_the_watchdog_says_once_where_a_run_is_stuck(capfd, part, says):
     account = Accounting()
     account.batch(7, ['a.mp4', 'b.mp4'])

@@ -346,6 +346,15 @@ def test_impossible_knobs_are_named_before_anything_starts(knobs, says):
         Experiment.from_dict(values)
 
 
+def test_audio_leaves_the_video_a_latent():
+    model = AutoencoderConfig(**SMALL | {'latents': 4})
+    counts = {
+        name: len(found.points)
+        for name, found in places.latent_places(model, Placement(audio_share=0.9)).items()
+    }
+    assert counts == {'audio': 3, 'video': 1}
+
+
 def test_heads_without_room_are_named():
     model = SMALL | dict(latent_channels=8, decoder_heads=4, initialization='placed')
     with pytest.raises(UserError, match='latent_channels=8'):

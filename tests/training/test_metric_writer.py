@@ -1,12 +1,15 @@
 """What TensorBoard and Weights & Biases get."""
 
+import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 from helpers.event_files import events
 
 from perceiver_io.core.errors import UsageError
+from perceiver_io.training import loop
 from perceiver_io.training.metric_writer import Extras, MetricWriter
 
 CONFIG = '{"model": {"latents": 8}}'
@@ -46,6 +49,32 @@ def test_no_histograms_unless_asked_for(tmp_path):
     nobody = MetricWriter((), Extras(histograms=True))  # a process that is not the first
     assert not nobody.wants_histograms
     write(nobody)
+
+
+def test_what_an_earlier_start_has_logged_is_known(tmp_path):
+    write(MetricWriter.open(tmp_path, CONFIG))
+    with open(tmp_path / 'metrics.jsonl', 'a') as file:
+        file.write('{"step": 6, "train/loss": 0.4}\n{"step": 8, "eval/loss": 0.4}\n{"step": 9')
+    writer = MetricWriter.open(tmp_path, CONFIG)
+    assert writer.written == 6
+    assert [loop.part_of(step, 4, writer.written) for step in (5, 6, 7)] == [
+        *['compile', 'replay', 'step']
+    ]
+    writer.close()
+
+
+def test_each_process_lists_its_own_clips_of_bad_steps(tmp_path, monkeypatch):
+    for process in (0, 1):
+        monkeypatch.setattr(jax, 'process_index', lambda process=process: process)
+        writer = MetricWriter.open(tmp_path, CONFIG)
+        writer.bad_step(5, [f'{process}.mp4'])
+        write(writer)
+    listed = {path.name: json.loads(path.read_text()) for path in tmp_path.glob('bad*')}
+    assert listed == {
+        'bad_steps.jsonl': {'step': 5, 'clips': ['0.mp4']},
+        'bad_steps_1.jsonl': {'step': 5, 'clips': ['1.mp4']},
+    }
+    assert len((tmp_path / 'metrics.jsonl').read_text().splitlines()) == 1
 
 
 def test_without_wandb_the_flag_says_how_to_install_it(tmp_path, monkeypatch):

@@ -98,6 +98,7 @@ def test_a_run_says_how_it_began(tmp_path):
             experiment, model=dataclasses.replace(experiment.model, initialization='original')
         )
         run_folder.check_run(tmp_path, original)
+    run_folder.check_run(tmp_path, original, goes_on=False)  # a start that saved nothing
 
     written = json.loads((tmp_path / 'config.json').read_text())
     del written['initialization'], written['model']['initialization']

@@ -47,7 +47,7 @@ def latent_places(config: AutoencoderConfig, placement: Placement) -> dict[str, 
     n, both = config.latents, {'video', 'audio'} <= set(config.modalities)
     places = {}
     if 'video' in config.modalities:
-        audio = max(1, round(placement.audio_share * n)) if both and n > 1 else 0
+        audio = min(n - 1, max(1, round(placement.audio_share * n))) if both else 0
         shape = config.video_token_shape
         grid = placement.video_grid or best_grid(n - audio, shape)
         if math.prod(grid) > n - min(audio, 1):
