@@ -31,7 +31,7 @@ from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
 from perceiver_io.data.config import DataConfig
 from perceiver_io.data.records import Record, Source
-from perceiver_io.distributed import compilation_cache, sharding
+from perceiver_io.distributed import compilation_cache, preemption, sharding
 from perceiver_io.distributed.peers import watched_peers
 from perceiver_io.distributed.processes import is_first
 from perceiver_io.distributed.start import define_flags as define_distributed_flags
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     values = flags.FLAGS
     compilation_cache.use_from_flag()
     initialize_from_flags()
+    preemption.end_at_sigterm()  # what has been evaluated is saved after every batch
     with watched_peers(values.peer_timeout):
         evaluate_checkpoints(
             values.checkpoint,

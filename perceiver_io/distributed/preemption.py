@@ -23,6 +23,15 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _PATIENCE = 1.0  # seconds after a signal, before a line says that it has come
 
 
+def end_at_sigterm() -> None:
+    """SIGTERM ends this program at once, as it ends programs without `--distributed`.
+
+    For programs that do not use `StopSignals`: JAX's runtime catches the signal to tell the other
+    processes, and the program would go on until it is killed.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class Stopped(Exception):
     """The program has been asked to stop, and reached a point at which it can.
 

@@ -1,9 +1,12 @@
 """Signals that ask a run to stop: that they have come is said while a step still runs."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from helpers.several_processes import ROOT, free_port
 
 from perceiver_io.distributed import preemption
 from perceiver_io.distributed.preemption import Stopped, StopSignals
@@ -45,3 +48,23 @@ def test_other_signals_are_not_its_business(capfd):
         signal.signal(signal.SIGUSR2, before)
     assert capfd.readouterr().err == ''
     assert signal.set_wakeup_fd(-1) == -1  # that of before is back
+
+
+def test_sigterm_ends_an_evaluation_of_several_processes():
+    program = (
+        'import os, signal, sys, time\n'
+        'from perceiver_io.distributed import preemption, start\n'
+        'start.initialize(f"localhost:{sys.argv[1]}", 1, 0)\n'
+        'preemption.end_at_sigterm()\n'
+        'os.kill(os.getpid(), signal.SIGTERM)\n'
+        'time.sleep(60)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program, str(free_port())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert 'process 0 waits for all 1 at localhost:' in done.stderr
