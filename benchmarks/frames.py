@@ -32,6 +32,10 @@ def main() -> None:
     args = parser.parse_args()
     for run in args.runs:
         loaded, experiment, records = open_run(run)
+        if experiment.initialization.shuffle or not {'video', 'audio'} <= {
+            *loaded.config.modalities
+        }:
+            parser.error(f'{run}: its latents are shuffled, or it has no video or no audio')
         model = Autoencoder(experiment.model)
         windows = first_windows(records, experiment.clip_spec)
         print(run)

@@ -6,7 +6,8 @@
 
 for a prepared dataset, a folder, or the rendered clips. Prints the form of the clips, the
 counts of the classes, the durations and the share of clips with audio, and writes
-OUT/contact_sheet.png, OUT/classes.csv and a few clips as the model gets them, OUT/*.mp4.
+OUT/contact_sheet.png, OUT/classes.csv and a few clips as the model of the paper gets them,
+OUT/*.mp4.
 """
 
 import collections

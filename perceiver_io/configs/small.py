@@ -1,4 +1,4 @@
-"""Your own clips on one GPU, or on a patient CPU: 112 x 112 pixels, 16 frames, 20,000 steps.
+"""Your own clips on one GPU, or a CPU in a day or two: 112 x 112 pixels, 16 frames, 20,000 steps.
 
     perceiver-io train --config=small --workdir=DIR --config.data.path=FOLDER
 

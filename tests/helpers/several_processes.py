@@ -16,7 +16,7 @@ KEYS: dict[str, object] = TINY_DEMO | {
     'training.eval_every': 10,
     'training.checkpoint_every': 10,
     'model.dropout': 0.1,
-    # AdamW divides by the size of the gradients: with the demo's rate it magnifies rounding.
+    # Muon's updates do not shrink with the gradients: the demo's rate would magnify rounding.
     'optimizer.learning_rate': 1e-5,
 }
 
