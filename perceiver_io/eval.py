@@ -5,9 +5,10 @@
 
 `data.eval_windows` windows of every clip of `data.eval_split`, by default the one at its centre,
 are decoded whole, with the label hidden. Any key of the run's `data` can be overridden. `--hide`
-and `--latents` make rows of their own, for models that were trained so (docs/one_model.md). `--data.path` names a folder of media files, or with
-`--data.dataset` of prepared datasets. An evaluation that was interrupted goes on when it is started
-again. With `--distributed` on several processes, each reads its part of the clips.
+and `--latents` make rows of their own, for models that were trained so (docs/one_model.md).
+`--data.path` names a folder of media files, or with `--data.dataset` of prepared datasets. An
+evaluation that was interrupted goes on when it is started again. With `--distributed` on several
+processes, each reads its part of the clips.
 """
 
 import dataclasses
