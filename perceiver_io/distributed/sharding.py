@@ -190,7 +190,7 @@ def _put(own: np.ndarray, sharding: Sharding, mesh: Mesh) -> jax.Array:
     each = len(own) // len(places)
     rows = each * mesh.shape['data']
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: Any) -> np.ndarray:  # a slice of each axis
         first, end, _ = index[0].indices(rows)
         at = places.index(first // each) * each
         return own[at : at + end - first, *index[1:]]
