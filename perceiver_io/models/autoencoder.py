@@ -230,7 +230,7 @@ class Autoencoder:
         video_index: jax.Array,
         audio_index: jax.Array,
     ) -> dict[str, jax.Array]:
-        """What queries ask of the latents [b, n, d]: attention weights, mean over the heads.
+        """The attention weights of queries over the latents [b, n, d], mean over the heads.
 
         Arguments are as of `decode`.
 

@@ -53,7 +53,7 @@ def encoder_attention(
 def decoder_attention(
     config: AutoencoderConfig, latents: jax.Array, video_index: jax.Array, audio_index: jax.Array
 ) -> dict[str, jax.Array]:
-    """How much queries ask of the latents [b, n, d]: [b, q, n] of each modality."""
+    """The attention of queries to the latents [b, n, d]: [b, q, n] of each modality."""
     queries = _queries(config, video_index, audio_index, SUBSAMPLED)
     return modalities.MultimodalDecoder(config).attention_weights(queries, latents)
 

@@ -129,7 +129,7 @@ class MultimodalDecoder(hk.Module):
     def attention_weights(
         self, queries: Mapping[str, Tokens], latents: jax.Array
     ) -> dict[str, jax.Array]:
-        """How much queries ask of every latent: [b, q, n] of each modality."""
+        """The attention of queries to every latent: [b, q, n] of each modality."""
         padded = self.decoder_query(queries)
         return dict(zip(padded, self.decoder.attention_weights(list(padded.values()), latents)))
 

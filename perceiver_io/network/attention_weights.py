@@ -46,7 +46,7 @@ def over_latents(
     weights: CrossAttentionWeights,
     config: NetworkConfig,
 ) -> list[jax.Array]:
-    """How much queries ask of every latent [b, n, d], mean over the heads.
+    """The attention of queries to every latent [b, n, d], mean over the heads.
 
     All queries are made as an array: give few of them, by their index.
 

@@ -140,6 +140,6 @@ class BasicDecoder(hk.Module):
 
     @hk.experimental.name_like('__call__')
     def attention_weights(self, queries: Sequence[Tokens], latents: jax.Array) -> list[jax.Array]:
-        """How much queries ask of every latent: [b, q, n] of each modality."""
+        """The attention of queries to every latent: [b, q, n] of each modality."""
         weights = CrossAttention(widening=1)(queries[0].width, self.config.latent_channels)
         return attention_weights.over_latents(queries, latents, weights, self.config)

@@ -1,6 +1,6 @@
-"""What attention looks at, in one window: pictures of what latents read and queries ask for.
+"""What attention looks at, in one window: pictures of what latents and queries attend to.
 
-A latent reads tokens. A query asks latents, and through them it looks at tokens: its weights over
+A latent attends to tokens. A query attends to latents, and through them to tokens: its weights over
 the latents, times theirs over the tokens. That leaves out what the latents tell each other in the
 self-attends between.
 """
@@ -61,7 +61,7 @@ def look(name: str, model: Autoencoder, params: hk.Params, window: Clip) -> Atte
     ]
     for at, (title, frame, point) in enumerate(places):
         weights = {name: shares[at] for name, shares in through.items()}
-        note = f'asks {_perplexity(rows[at]):.1f} of {kept} latents; through them, '
+        note = f'attends to {_perplexity(rows[at]):.1f} of {kept} latents; through them, '
         looks.append(_look(title, weights, config, note, frame, point))
     return AttentionMaps(name, window, looks)
 

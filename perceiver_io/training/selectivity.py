@@ -34,7 +34,7 @@ def measure(
         `tokens_per_latent`: how many tokens of all modalities a latent reads, as the perplexity of
             its attention weights: exp of their entropy, from 1 to the number of tokens.
         `latents_per_video_query`, `latents_per_audio_query`, `latents_per_label_query`: how many
-            latents a query asks, likewise.
+            latents a query attends to, likewise.
         `video_variation`, `audio_variation`: the variance of the output over the pixels or samples
             of a window, divided by that of the original: 0 if the output does not depend on the
             query, 1 if it varies as much as the original.

@@ -43,7 +43,7 @@ def test_a_query_looks_through_the_latents_at_the_tokens(monkeypatch):
     np.testing.assert_allclose(maps.looks[7].video.ravel(), expected, rtol=1e-4)
     np.testing.assert_allclose(maps.looks[5].audio, read['audio'][0, 5], rtol=1e-4)
     assert maps.looks[7].frame == 1 and maps.looks[7].point == (8, 6)
-    assert maps.looks[7].text.startswith('asks ')
+    assert maps.looks[7].text.startswith('attends to ')
 
 
 def test_a_model_of_audio_alone():

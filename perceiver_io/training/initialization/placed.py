@@ -174,7 +174,7 @@ def set_outputs(params: Params, directions: np.ndarray, placement: Placement) ->
     """Changes the encoder's output layers, the readouts and the video's bias, in place.
 
     What the encoder's layers add keeps out of the directions [r, d] of the places. Otherwise it
-    changes the places that the decoder finds: with few channels, pixels ask latents that are
+    changes the places that the decoder finds: with few channels, pixels attend to latents that are
     several rows away, and training may never find some of the rows.
     """
     readouts = {f'{name}/linear' for name in Readout.NAMES.values()}
