@@ -26,6 +26,8 @@ from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from perceiver_io.distributed.chips import Chip
     from perceiver_io.training.compilation import Compiled, Roofline
 
@@ -65,6 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         f'{values.topology}: {compiler.mesh.size} chips of {compiler.chip.memory / 1e9:.0f} GB, '
         f'mesh {mesh}; {experiment.model.dtype}, {experiment.model.attention}'
     )
+    print(_hosts(compiler.mesh, experiment.training.batch_size))
     found = []
     for name in values.programs:
         print(f'compiling {name} ...', file=sys.stderr)
@@ -86,6 +89,19 @@ Assumptions: published peaks of the chip; arithmetic counts matrix products alon
 product as six passes of bfloat16; memory traffic charges every instruction its operands in whole,
 but for slices, so that it is an upper bound; communication does not overlap. The largest batch
 supposes that intermediate values grow in proportion to the batch. No speed was measured."""
+
+
+def _hosts(mesh: 'Mesh', batch_size: int) -> str:
+    """What the processes of a pod read, one on each host."""
+    from perceiver_io.distributed import sharding
+
+    hosts = {device.process_index for device in mesh.devices.flat}
+    rows = [len(sharding.own_rows(mesh, batch_size, host)) for host in sorted(hosts)]
+    return (
+        f'{len(hosts)} hosts of {mesh.size // len(hosts)} chips; each reads {max(rows)} of the '
+        f'{batch_size} examples of a training batch, and each example is read by '
+        f'{sum(rows) / batch_size:g}'
+    )
 
 
 def _lines(program: 'Compiled', bound: 'Roofline', chip: 'Chip') -> list[str]:

@@ -145,8 +145,8 @@ def describe(mesh: Mesh, state: Any) -> str:
     )
 
 
-def own_rows(mesh: Mesh, batch_size: int) -> Sequence[int]:
-    """Rows of a global batch that the devices of this process hold, in increasing order.
+def own_rows(mesh: Mesh, batch_size: int, process: int | None = None) -> Sequence[int]:
+    """Rows of a global batch that the devices of a process hold, in increasing order.
 
     They need not follow one another: on TPUs, the order of the devices in a mesh is that of their
     network. Processes whose devices share a clip along `context` have the same rows.
@@ -154,14 +154,15 @@ def own_rows(mesh: Mesh, batch_size: int) -> Sequence[int]:
     Args:
         mesh: of the devices of all processes.
         batch_size: of the global batch; a multiple of the devices along `data`.
+        process: its index; None for this one.
     """
+    process = jax.process_index() if process is None else process
     each = batch_size // mesh.shape['data']
-    return [place * each + row for place in _own_places(mesh) for row in range(each)]
+    return [place * each + row for place in _own_places(mesh, process) for row in range(each)]
 
 
-def _own_places(mesh: Mesh) -> list[int]:
-    """Along `data`, of the devices of this process."""
-    process = jax.process_index()
+def _own_places(mesh: Mesh, process: int) -> list[int]:
+    """Along `data`, of the devices of a process."""
     return [
         place
         for place, devices in enumerate(mesh.devices)
@@ -186,7 +187,7 @@ def put_examples(tree: Any, mesh: Mesh) -> Any:
 
 def _put(own: np.ndarray, sharding: Sharding, mesh: Mesh) -> jax.Array:
     """An array of which this process has the rows `own_rows`."""
-    places = _own_places(mesh)
+    places = _own_places(mesh, jax.process_index())
     each = len(own) // len(places)
     rows = each * mesh.shape['data']
 

@@ -122,6 +122,9 @@ def test_a_process_has_the_rows_that_its_devices_hold(processes, places):
     mesh = types.SimpleNamespace(devices=devices, shape={'data': 4, 'context': len(processes[0])})
     rows = [2 * place + row for place in places for row in (0, 1)]
     assert sharding.own_rows(mesh, 8) == rows
+    found = [sharding.own_rows(mesh, 8, process) for process in range(np.max(processes) + 1)]
+    readers = [len(set(row)) for row in processes for _ in (0, 1)]
+    assert np.bincount(np.concatenate(found).astype(int)).tolist() == readers
 
 
 def test_parts_of_a_batch_take_turns():

@@ -1,11 +1,14 @@
 """`perceiver-io compile`: the estimate, and a program for TPUs where libtpu is installed."""
 
 import json
+import types
 
+import numpy as np
 import pytest
 from helpers.runs import python
 from helpers.tiny import TINY_DEMO
 
+from perceiver_io import compile
 from perceiver_io.distributed.chips import CHIPS
 from perceiver_io.distributed.hlo import Collective
 from perceiver_io.training.compilation import Compiled, roofline
@@ -39,6 +42,18 @@ def test_the_bound_is_the_slower_of_arithmetic_and_memory_and_what_is_sent():
 def test_the_largest_batch_fills_what_the_arguments_leave():
     # 0.95 x 16 GB less 1 GB, at 2 GB for 16 examples, in multiples of 4 chips.
     assert PROGRAM.largest_batch(CHIPS['v5e']) == 112
+
+
+@pytest.mark.parametrize('context, reads, by', [(1, 8, 1), (2, 8, 1), (4, 16, 2)])
+def test_what_the_hosts_of_a_pod_read(context, reads, by):
+    """Four hosts of two chips each."""
+    chips = [types.SimpleNamespace(process_index=index // 2) for index in range(8)]
+    devices = np.array(chips).reshape(-1, context)
+    mesh = types.SimpleNamespace(size=8, devices=devices, shape={'data': len(devices)})
+    assert compile._hosts(mesh, 32) == (
+        f'4 hosts of 2 chips; each reads {reads} of the 32 examples of a training batch, and each '
+        f'example is read by {by}'
+    )
 
 
 def test_weak_scaling_adds_communication_and_keeps_the_examples_of_a_chip():
