@@ -168,7 +168,7 @@ def as_typed(name: str) -> str:
 def message(error: Exception) -> str | None:
     """The line to show to the user, or None if the error is a bug.
 
-    The user can act on `UserError`, on errors of the operating system, and on too little memory.
+    The user can act on `UserError`, errors of the operating system, and too little memory.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -176,9 +176,8 @@ def message(error: Exception) -> str | None:
         return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
     if type(error).__name__ == 'JaxRuntimeError' and 'RESOURCE_EXHAUSTED' in str(error):
         return (
-            'the memory of a device does not suffice: lower --config.training.batch_size or '
-            '--batch_size, or raise --config.training.accumulate or --config.mesh.context '
-            f'({str(error).splitlines()[0][:200]})'
+            'the memory of a device does not suffice: lower the batch size, or raise '
+            f'--config.training.accumulate ({str(error).splitlines()[0][:200]})'
         )
     return None
 

@@ -40,7 +40,7 @@ def test_too_little_memory_is_no_bug():
     def error(text):
         return cli.message(jax.errors.JaxRuntimeError(text))
 
-    assert 'lower --config.training.batch_size' in error('RESOURCE_EXHAUSTED: 9 GB\nmore')
+    assert 'lower the batch size' in error('RESOURCE_EXHAUSTED: 9 GB\nmore')
     assert error('INTERNAL: 9 GB') is None
 
 
