@@ -32,9 +32,8 @@ def main() -> None:
     args = parser.parse_args()
     for run in args.runs:
         loaded, experiment, records = open_run(run)
-        if experiment.initialization.shuffle or not {'video', 'audio'} <= {
-            *loaded.config.modalities
-        }:
+        sees_both = {'video', 'audio'} <= {*experiment.model.modalities}
+        if experiment.initialization.shuffle or not sees_both:
             parser.error(f'{run}: its latents are shuffled, or it has no video or no audio')
         model = Autoencoder(experiment.model)
         windows = first_windows(records, experiment.clip_spec)

@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from benchmarks import plot
-from perceiver_io.report.curves import read_metrics
+from perceiver_io.core.metrics_file import read_metrics
 
 CURVES = {
     'train/video_psnr': 'video PSNR in dB, training batches',

@@ -27,6 +27,7 @@ from perceiver_io.checkpoints import loading
 from perceiver_io.core import files
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.errors import as_usage
+from perceiver_io.core.metrics_file import read_metrics
 from perceiver_io.core.picks import spread
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.data import sources
@@ -45,7 +46,7 @@ from perceiver_io.evaluation.saved_progress import SavedProgress, fingerprint
 from perceiver_io.inference import inputs, reconstruction
 from perceiver_io.media import reader
 from perceiver_io.models.autoencoder import Autoencoder
-from perceiver_io.report import curves, page
+from perceiver_io.report import page
 from perceiver_io.report.content import Model
 from perceiver_io.report.gather import gather
 from perceiver_io.training import run_folder
@@ -282,7 +283,7 @@ class Job:
             clips=self.clips,
             spec=self.experiment.clip_spec,
             config=dataclasses.asdict(self.experiment),
-            training=curves.read_metrics(self.checkpoint),
+            training=read_metrics(self.checkpoint),
         )
 
     def write_videos(self, names: set[str], output: pathlib.Path) -> list[pathlib.Path]:

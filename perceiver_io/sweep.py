@@ -23,10 +23,10 @@ from ml_collections.config_flags import config_flags
 from perceiver_io import cli
 from perceiver_io.core import files
 from perceiver_io.core.errors import UsageError
+from perceiver_io.core.metrics_file import read_metrics
 from perceiver_io.core.progress import progress_bar
 from perceiver_io.distributed import compilation_cache
 from perceiver_io.report import sweep_page
-from perceiver_io.report.curves import read_metrics
 from perceiver_io.sweeps import points, programs
 from perceiver_io.sweeps.points import Point, Sweep
 from perceiver_io.training import start

@@ -1,8 +1,5 @@
-"""Training curves from a run's `metrics.jsonl`, and accuracy by class."""
+"""Training curves of a run, and accuracy by class."""
 
-import json
-import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,26 +12,6 @@ _CURVES = (
     ('Top-1 accuracy', 'share', ('train/accuracy', 'eval/top_1')),
 )
 _MOST_POINTS = 400  # of a curve
-
-
-def read_metrics(folder: str | os.PathLike) -> list[dict[str, float]]:
-    """The entries of `metrics.jsonl`; () where there is none. Lines that are cut off are ignored.
-
-    A run that continued after an interruption may have written a step twice: the last one counts.
-    """
-    path = pathlib.Path(folder) / 'metrics.jsonl'
-    if not path.is_file():
-        return []
-    entries: dict[tuple[float, str], dict[str, float]] = {}
-    for line in path.read_text(errors='replace').splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict) and isinstance(values.get('step'), int):
-            kind = ' '.join(sorted({str(name).partition('/')[0] for name in values}))
-            entries[values['step'], kind] = values
-    return sorted(entries.values(), key=lambda values: values['step'])
 
 
 def training_charts(entries: Sequence[Mapping[str, float]]) -> list[Chart]:

@@ -107,25 +107,9 @@ class TopologyCompiler:
 
     def __init__(self, experiment: Experiment, topology: str, programs: Collection[str]) -> None:
         self.chip = chip_of(topology)
-        config, frames = experiment.training, experiment.model.frames
         with as_usage():
             self._mesh = sharding.make_mesh(experiment.mesh, topology_devices(topology))
-            if 'train' in programs:
-                sharding.check_divisible(
-                    self._mesh,
-                    batch_size=config.batch_size,
-                    frames=frames,
-                    accumulate=config.accumulate,
-                    key='training.batch_size',
-                )
-            if 'eval' in programs:
-                sharding.check_divisible(
-                    self._mesh,
-                    batch_size=config.eval_batch_size,
-                    frames=frames,
-                    key='training.eval_batch_size',
-                )
-            sharding.check_attention(self._mesh, experiment.model.attention)
+            experiment.check_mesh(self._mesh, programs)
         self._programs = Programs(experiment, self._mesh, 'tpu')
 
     @property

@@ -5,14 +5,17 @@ Unknown keys and wrong types are reported before anything slow starts.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
+
+from jax.sharding import Mesh
 
 from perceiver_io.checkpoints.checkpoint import clip_spec
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.core.config_values import build
 from perceiver_io.core.errors import UserError
 from perceiver_io.data.config import DataConfig
+from perceiver_io.distributed import sharding
 from perceiver_io.distributed.sharding import MeshConfig
 from perceiver_io.metrics.losses import LossWeights
 from perceiver_io.models.config import AutoencoderConfig
@@ -119,6 +122,26 @@ class Experiment:
                 f'sampling.latents_kept={sampling.latents_kept} must be at most the '
                 f'model.latents={model.latents}'
             )
+
+    def check_mesh(self, mesh: Mesh, programs: Collection[str] = ('train', 'eval')) -> None:
+        """Raises UserError, naming the key, where these programs do not fit a mesh."""
+        config, frames = self.training, self.model.frames
+        if 'train' in programs:
+            sharding.check_divisible(
+                mesh,
+                batch_size=config.batch_size,
+                frames=frames,
+                accumulate=config.accumulate,
+                key='training.batch_size',
+            )
+        if 'eval' in programs:
+            sharding.check_divisible(
+                mesh,
+                batch_size=config.eval_batch_size,
+                frames=frames,
+                key='training.eval_batch_size',
+            )
+        sharding.check_attention(mesh, self.model.attention)
 
     @property
     def clip_spec(self) -> ClipSpec:

@@ -147,28 +147,12 @@ def part_of(step: int, first: int, written: int) -> str:
 
 def mesh_for(experiment: Experiment) -> Mesh:
     """All devices; UsageError if the batches do not fit them."""
-    config, frames = experiment.training, experiment.model.frames
+    batch_size = experiment.training.batch_size
     with as_usage():
         mesh = sharding.make_mesh(experiment.mesh)
-        sharding.check_divisible(
-            mesh,
-            batch_size=config.batch_size,
-            frames=frames,
-            accumulate=config.accumulate,
-            key='training.batch_size',
-        )
-        sharding.check_divisible(
-            mesh,
-            batch_size=config.eval_batch_size,
-            frames=frames,
-            key='training.eval_batch_size',
-        )
-        sharding.check_attention(mesh, experiment.model.attention)
-        loader.check_rows(
-            sharding.own_rows(mesh, config.batch_size),
-            config.batch_size,
-            experiment.data.windows_per_read,
-        )
+        experiment.check_mesh(mesh)
+        rows = sharding.own_rows(mesh, batch_size)
+        loader.check_rows(rows, batch_size, experiment.data.windows_per_read)
     return mesh
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from perceiver_io.core.metrics_file import METRICS, read_metrics
 from perceiver_io.distributed.processes import is_first
 
 
@@ -185,9 +186,10 @@ class JsonSink:
     """`metrics.jsonl`: a line of scalars for each entry."""
 
     def __init__(self, workdir: pathlib.Path) -> None:
-        path = workdir / 'metrics.jsonl'
+        path = workdir / METRICS
         _cut_part_of_line(path)
-        self.written = _last_step(path)
+        trained = [entry['step'] for entry in read_metrics(workdir) if 'train/loss' in entry]
+        self.written = int(max(trained, default=0))
         self._path = path
         self._lines = open(path, 'a')
 
@@ -210,16 +212,6 @@ class JsonSink:
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a line that `scalars` could not write
             self._lines.close()
-
-
-def _last_step(path: pathlib.Path) -> int:
-    """Of the last line of metrics of a training step; 0 if there is none."""
-    steps = [
-        line['step']
-        for line in map(json.loads, path.read_text().splitlines() if path.exists() else ())
-        if 'train/loss' in line
-    ]
-    return steps[-1] if steps else 0
 
 
 def _cut_part_of_line(path: pathlib.Path) -> None:

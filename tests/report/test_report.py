@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.report_files import SPEC, make_report, window
 
+from perceiver_io.core import metrics_file
 from perceiver_io.core.clip import ClipSpec
 from perceiver_io.report import codecs, curves, gallery
 from perceiver_io.report.charts import Series, chart
@@ -121,10 +122,10 @@ def test_training_curves_leave_out_what_is_damaged(tmp_path):
     lines += [{'step': 1, 'train/loss': 4.0}, {'step': 2, 'train/loss': float('nan')}]
     damaged = ['{"step": 3, "tra', '[]', '7']
     (tmp_path / 'metrics.jsonl').write_text('\n'.join([*map(json.dumps, lines), *damaged]))
-    [loss] = curves.training_charts(curves.read_metrics(tmp_path))
+    [loss] = curves.training_charts(metrics_file.read_metrics(tmp_path))
     found = {series.name: list(series.points) for series in loss.values}
     assert found == {'train/loss': [(1.0, 4.0)], 'validation/loss': [(1.0, 3.0)]}
-    assert curves.read_metrics(tmp_path / 'nowhere') == []
+    assert metrics_file.read_metrics(tmp_path / 'nowhere') == []
 
 
 def test_charts_lie_inside_their_picture():

@@ -54,7 +54,9 @@ def test_no_histograms_unless_asked_for(tmp_path):
 def test_what_an_earlier_start_has_logged_is_known(tmp_path):
     write(MetricWriter.open(tmp_path, CONFIG))
     with open(tmp_path / 'metrics.jsonl', 'a') as file:
-        file.write('{"step": 6, "train/loss": 0.4}\n{"step": 8, "eval/loss": 0.4}\n{"step": 9')
+        file.write(
+            '{"step": 6, "train/loss": 0.4}\nbroken\n{"step": 8, "eval/loss": 0.4}\n{"step": 9'
+        )
     writer = MetricWriter.open(tmp_path, CONFIG)
     assert writer.written == 6
     assert [loop.part_of(step, 4, writer.written) for step in (5, 6, 7)] == [
